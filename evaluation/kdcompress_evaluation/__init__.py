@@ -1,0 +1,1 @@
+"""Bundles x manifests -> rows -> report. Imports the runtime alone, never torch."""

@@ -1,0 +1,1 @@
+"""Torch student -> proven ONNX bundle."""

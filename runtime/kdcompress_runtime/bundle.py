@@ -1,0 +1,306 @@
+"""The bundle: a folder or one ``.zip`` with ``bundle.json``, ``tokens.txt`` and the ONNX files it names.
+
+This module owns the format. Training and export import it downwards, so blank id, vocabulary, frame rate
+and state shapes are written down once. ``docs/bundle.md`` describes the format for people.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kdcompress_runtime.errors import (
+    BundleCorruptError,
+    BundleError,
+    BundleNotFoundError,
+    BundleVersionError,
+)
+from kdcompress_runtime.vocabulary import Vocabulary
+
+FORMAT_VERSION = 1
+METADATA_FILE = "bundle.json"
+TOKENS_FILE = "tokens.txt"
+BATCH_AXIS = "N"
+"""Marks the batch axis in the shape of a state."""
+INPUT_KINDS = ("pcm",)
+"""What this runtime can feed; images and token sequences will be further kinds."""
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """One tensor that ``step`` takes and returns."""
+
+    name: str
+    """Input name in the graph; the output is called ``next_<name>``."""
+    shape: tuple[int | str, ...]
+    """Integers, and ``"N"`` once, where the batch stands."""
+    dtype: str = "float32"
+    """numpy name of the dtype."""
+    initial: float = 0.0
+    """Value that fills the tensor at the start of a stream."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What the graph takes besides its states."""
+
+    kind: str
+    """``pcm``: float32 samples in [-1, 1], shape ``(N, samples)``."""
+    name: str
+    """Input name in the graph."""
+    units_per_frame: int
+    """Input units (samples) for one output frame; every ``step`` takes a multiple of it."""
+    sample_rate: int | None = None
+    """Hz, for ``pcm``."""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One ONNX file of the bundle."""
+
+    precision: str
+    """``float32``, ``int8``..."""
+    file: str
+    """Name inside the bundle."""
+
+
+@dataclass(frozen=True)
+class BundleMetadata:
+    """The content of ``bundle.json``; everything a runtime must know and nothing it must guess."""
+
+    name: str
+    """Short name for tables."""
+    task: str
+    """``speech``."""
+    input: InputSpec
+    """Geometry of the input."""
+    states: tuple[StateSpec, ...]
+    """In the order of the graph's inputs."""
+    frame_shift_ms: float
+    """Time between output frames."""
+    subsampling_factor: int
+    """Frontend frames for one output frame."""
+    lookahead_frames: int
+    """Output lags the input by this many frames: the first are dropped, the tail is padded by as many."""
+    chunk_frames: int
+    """Frames a streaming ``step`` advances by default."""
+    models: tuple[ModelFile, ...]
+    """At least one."""
+    default_precision: str
+    """Precision that is loaded when none is asked for."""
+    parameters: int
+    """Number of trained parameters."""
+    blank_id: int
+    """Id of the CTC blank; the same as in ``tokens.txt``."""
+    frontend: dict[str, Any] = field(default_factory=dict)
+    """Parameters of the frontend inside the graph, for information."""
+    measured: dict[str, Any] = field(default_factory=dict)
+    """What export proved: parity, error rates with intervals, sizes, speed, and on which CPU."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Recipe, teacher, data fingerprints, versions, licence."""
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of every file of the bundle except ``bundle.json``."""
+    format_version: int = FORMAT_VERSION
+    """Version of this format."""
+
+    def model_file(self, precision: str | None = None) -> ModelFile:
+        """Return the model of ``precision``, or the default one.
+
+        Raises:
+            BundleError: the bundle holds no such precision.
+        """
+        wanted = precision or self.default_precision
+        for model in self.models:
+            if model.precision == wanted:
+                return model
+        held = ", ".join(model.precision for model in self.models)
+        raise BundleError(f"the bundle holds no {wanted} model; it holds: {held}")
+
+    def dumps(self) -> str:
+        """Return the content of ``bundle.json``."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def loads(cls, content: str, source: str = METADATA_FILE) -> BundleMetadata:
+        """Parse and check the content of ``bundle.json``.
+
+        Raises:
+            BundleVersionError: written in another format version.
+            BundleError: not JSON, a field is missing, unknown or of the wrong kind.
+        """
+        try:
+            row = json.loads(content)
+        except json.JSONDecodeError as error:
+            raise BundleError(f"{source}: not valid JSON ({error.msg}); export the bundle again") from error
+        if not isinstance(row, dict):
+            raise BundleError(f"{source}: expected a JSON object; export the bundle again")
+        version = row.get("format_version")
+        if version != FORMAT_VERSION:
+            raise BundleVersionError(
+                f"{source}: bundle format {version!r}, this runtime reads {FORMAT_VERSION}; "
+                "export the bundle again with this version, or install the kdcompress that wrote it"
+            )
+        try:
+            metadata = cls(
+                **{
+                    **row,
+                    "input": InputSpec(**row["input"]),
+                    "states": tuple(StateSpec(**{**s, "shape": tuple(s["shape"])}) for s in row["states"]),
+                    "models": tuple(ModelFile(**m) for m in row["models"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise BundleError(
+                f"{source}: missing, unknown or malformed field ({error}); export the bundle again"
+            ) from error
+        _check(metadata, source)
+        return metadata
+
+
+def _check(metadata: BundleMetadata, source: str) -> None:
+    """Refuse metadata that no runtime could follow."""
+    problems = []
+    kinds = {"name": str, "task": str, "default_precision": str, "files": dict, "measured": dict}
+    problems += [
+        f"{name} must be a {kind.__name__}"
+        for name, kind in kinds.items()
+        if not isinstance(getattr(metadata, name), kind)
+    ]
+    lowest = {
+        "subsampling_factor": 1,
+        "lookahead_frames": 0,
+        "chunk_frames": 1,
+        "parameters": 0,
+        "blank_id": 0,
+    }
+    for name, least in lowest.items():
+        value = getattr(metadata, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            problems.append(f"{name} must be an integer of at least {least}, found {value!r}")
+    if metadata.input.kind not in INPUT_KINDS:
+        problems.append(
+            f"input kind {metadata.input.kind!r} is unknown; this runtime feeds {', '.join(INPUT_KINDS)}"
+        )
+    if metadata.input.kind == "pcm" and not metadata.input.sample_rate:
+        problems.append("a pcm input needs its sample_rate")
+    if not isinstance(metadata.input.units_per_frame, int) or metadata.input.units_per_frame < 1:
+        problems.append("units_per_frame must be a positive integer")
+    if not metadata.models:
+        problems.append("no model file is named")
+    problems += [
+        f"state {state.name} needs one {BATCH_AXIS!r} in its shape"
+        for state in metadata.states
+        if state.shape.count(BATCH_AXIS) != 1
+    ]
+    for file in [*metadata.files, *(model.file for model in metadata.models)]:
+        parts = PurePosixPath(str(file)).parts
+        if len(parts) != 1 or parts[0] in {"..", "/"} or "\\" in str(file):
+            problems.append(f"file name {file!r} leaves the bundle")
+    problems += [
+        f"{model.file} has no SHA-256" for model in metadata.models if model.file not in metadata.files
+    ]
+    if TOKENS_FILE not in metadata.files:
+        problems.append(f"{TOKENS_FILE} has no SHA-256")
+    if problems:
+        raise BundleError(f"{source}: {'; '.join(problems)}")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle. Every read is checked against the recorded SHA-256."""
+
+    path: Path
+    """Folder or ``.zip``."""
+    metadata: BundleMetadata
+    """Parsed ``bundle.json``."""
+    vocabulary: Vocabulary
+    """Parsed ``tokens.txt``."""
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bundle:
+        """Open a bundle folder or ``.zip`` and read what is small; models are read by ``read``.
+
+        Raises:
+            BundleNotFoundError: the path or one of the files is missing.
+            BundleCorruptError: ``tokens.txt`` does not have the recorded hash.
+            BundleVersionError, BundleError: see ``BundleMetadata.loads``.
+        """
+        path = Path(path)
+        source = f"{path}/{METADATA_FILE}"
+        metadata = BundleMetadata.loads(_decode(_read(path, METADATA_FILE), source), source=source)
+        raw = _checked(path, TOKENS_FILE, metadata.files[TOKENS_FILE])
+        vocabulary = Vocabulary.loads(_decode(raw, f"{path}/{TOKENS_FILE}"), source=f"{path}/{TOKENS_FILE}")
+        if vocabulary.blank_id != metadata.blank_id:
+            raise BundleError(
+                f"{source}: blank_id is {metadata.blank_id}, but {TOKENS_FILE} says {vocabulary.blank_id}"
+            )
+        return cls(path=path, metadata=metadata, vocabulary=vocabulary)
+
+    def read(self, file: str) -> bytes:
+        """Return the content of one file after checking its hash.
+
+        Raises:
+            BundleNotFoundError: the file is missing.
+            BundleCorruptError: the content is not what was exported.
+            BundleError: ``bundle.json`` does not name the file.
+        """
+        if file not in self.metadata.files:
+            raise BundleError(f"{self.path}/{METADATA_FILE} does not name {file!r}")
+        return _checked(self.path, file, self.metadata.files[file])
+
+    def size(self, precision: str | None = None) -> int:
+        """Bytes to ship for one precision: its model, ``tokens.txt`` and ``bundle.json``."""
+        names = (self.metadata.model_file(precision).file, TOKENS_FILE, METADATA_FILE)
+        return sum(len(_read(self.path, name)) for name in names)
+
+
+def sha256(content: bytes) -> str:
+    """Hexadecimal SHA-256 of ``content``."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _decode(content: bytes, source: str) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{source}: not UTF-8 text; export the bundle again") from error
+
+
+def _checked(path: Path, file: str, expected: str) -> bytes:
+    content = _read(path, file)
+    found = sha256(content)
+    if found != expected:
+        raise BundleCorruptError(
+            f"{path}/{file}: SHA-256 is {found[:12]}…, bundle.json records {str(expected)[:12]}…; "
+            "the file was changed or damaged: copy or export the bundle again"
+        )
+    return content
+
+
+def _read(path: Path, file: str) -> bytes:
+    """Bytes of one file of a folder or zip; nothing is ever unpacked to disk."""
+    if path.is_dir():
+        if not (path / file).is_file():
+            raise BundleNotFoundError(
+                f"{path}: no {file} here; give the folder or .zip that `kdcompress export` wrote"
+            )
+        return (path / file).read_bytes()
+    if not path.exists():
+        raise BundleNotFoundError(
+            f"bundle not found: {path}; give the folder or .zip that `kdcompress export` wrote"
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(file)
+    except zipfile.BadZipFile as error:
+        raise BundleError(f"{path}: neither a folder nor a readable .zip; export the bundle again") from error
+    except KeyError as error:
+        raise BundleNotFoundError(f"{path}: the zip holds no {file}; export the bundle again") from error
+
+
+FIELD_NAMES = tuple(f.name for f in fields(BundleMetadata))
+"""Fields of ``bundle.json``, in order."""

@@ -1,0 +1,51 @@
+"""Errors of the ground floor. Each also inherits the built-in a caller would already catch."""
+
+from __future__ import annotations
+
+
+class KdcompressError(Exception):
+    """Base of every error raised by kdcompress; the message says what is wrong, where, and what to do."""
+
+
+class BundleError(KdcompressError, ValueError):
+    """A bundle cannot be used."""
+
+
+class BundleNotFoundError(BundleError, FileNotFoundError):
+    """The bundle, or a file that it names, is missing."""
+
+
+class BundleVersionError(BundleError):
+    """The bundle was written in a format version this runtime does not read."""
+
+
+class BundleCorruptError(BundleError):
+    """A file of the bundle does not have the SHA-256 that ``bundle.json`` records."""
+
+
+class ModelError(KdcompressError, RuntimeError):
+    """The model of a bundle cannot be loaded or run."""
+
+
+class AudioError(KdcompressError, ValueError):
+    """Audio that cannot be used: unreadable, empty, not finite, wrong dtype or shape."""
+
+
+class AudioFileNotFoundError(AudioError, FileNotFoundError):
+    """An audio file does not exist."""
+
+
+class StreamStateError(KdcompressError, RuntimeError):
+    """A stream was used out of order, for example fed after ``input_finished``."""
+
+
+class OptionsError(KdcompressError, ValueError):
+    """An option has a value outside its range, or options contradict each other."""
+
+
+class ManifestError(KdcompressError, ValueError):
+    """A manifest is missing, empty, or has a line that cannot be read."""
+
+
+class MissingDependencyError(KdcompressError, ImportError):
+    """An optional package is needed for what was asked; the message names the extra that brings it."""
