@@ -85,7 +85,7 @@ class BundleMetadata:
     subsampling_factor: int
     """Frontend frames for one output frame."""
     lookahead_frames: int
-    """Output lags the input by this many frames: the first are dropped, the tail is padded by as many."""
+    """Output lags the input by this many frames; a caller drops the first and pads the tail."""
     chunk_frames: int
     """Frames a streaming ``step`` advances by default."""
     models: tuple[ModelFile, ...]
