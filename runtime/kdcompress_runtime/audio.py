@@ -1,0 +1,92 @@
+"""Audio files in, float32 mono out. soundfile and soxr are imported when first needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdcompress_runtime.errors import AudioError, AudioFileNotFoundError, MissingDependencyError
+from kdcompress_runtime.resample import resample
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+Samples = NDArray[np.float32]
+"""Mono audio, shape ``(n,)``, float32, nominally in [-1, 1]."""
+_LENGTH_UNKNOWN = 0x7FFFF000
+"""Programs that write RIFF to a pipe put this length, or a greater one, into the header."""
+
+
+def read_audio(path: str | Path, sample_rate: int | None = None) -> tuple[Samples, int]:
+    """Read an audio file whole; channels are averaged.
+
+    Args:
+        path: wav, flac, ogg, mp3 or whatever else libsndfile reads.
+        sample_rate: Hz to resample to; the file's own rate when left out.
+
+    Returns:
+        Samples of shape ``(n,)``, float32, and their rate in Hz.
+
+    Raises:
+        AudioFileNotFoundError: there is no such file.
+        AudioError: not audio, cut short, empty, or not finite.
+        MissingDependencyError: soundfile (or soxr, where the rate must change) is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise AudioFileNotFoundError(f"audio file not found: {path}; check the path")
+    samples, rate = _decode(path)
+    if not samples.size:
+        raise AudioError(f"{path}: no samples; the file is empty or only a header")
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{path}: holds NaN or infinite samples; write the file again")
+    mono = samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
+    if sample_rate is None or sample_rate == rate:
+        return np.ascontiguousarray(mono), rate
+    return resample(mono, rate, sample_rate), sample_rate
+
+
+def _decode(path: Path) -> tuple[Samples, int]:
+    """Samples of shape ``(n, channels)`` and the rate, or one of our errors."""
+    soundfile = _soundfile()
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            promised, rate = int(file.frames), int(file.samplerate)
+            samples = file.read(dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(
+            f"{path}: cannot be read as audio ({error.error_string}); convert it to wav or flac"
+        ) from error
+    if len(samples) < promised:
+        raise AudioError(
+            f"{path}: cut short: {len(samples)} of {promised} samples could be read; copy the file again"
+        )
+    _check_wav_length(path)
+    return samples, rate
+
+
+def _check_wav_length(path: Path) -> None:
+    """Refuse a RIFF file shorter than its header says; libsndfile silently reads what is left of it."""
+    with path.open("rb") as file:
+        if file.read(4) != b"RIFF":
+            return
+        promised = int.from_bytes(file.read(4), "little") + 8
+        if file.read(4) != b"WAVE" or promised >= _LENGTH_UNKNOWN:
+            return
+    found = path.stat().st_size
+    # Some writers count one padding byte too many; a real cut is longer.
+    if found + 1 < promised:
+        raise AudioError(f"{path}: cut short: {found} of {promised} bytes are there; copy the file again")
+
+
+def _soundfile() -> ModuleType:
+    try:
+        import soundfile
+    except ImportError as error:
+        raise MissingDependencyError(
+            "reading audio files needs soundfile; install it with `pip install 'kdcompress[audio]'`"
+        ) from error
+    return soundfile
