@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,9 +85,8 @@ def _check_wav_length(path: Path) -> None:
 
 def _soundfile() -> ModuleType:
     try:
-        import soundfile
+        return importlib.import_module("soundfile")
     except ImportError as error:
         raise MissingDependencyError(
             "reading audio files needs soundfile; install it with `pip install 'kdcompress[audio]'`"
         ) from error
-    return soundfile

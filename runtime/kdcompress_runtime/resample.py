@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,9 +71,8 @@ def check_rate(rate: int) -> None:
 
 def _soxr() -> ModuleType:
     try:
-        import soxr
+        return importlib.import_module("soxr")
     except ImportError as error:
         raise MissingDependencyError(
             "changing the sample rate needs soxr; install it with `pip install 'kdcompress[audio]'`"
         ) from error
-    return soxr

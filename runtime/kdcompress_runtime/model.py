@@ -1,0 +1,216 @@
+"""The acoustic model: one pure ``step`` over an ONNX graph. It knows frames and states, not audio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as _ort
+
+from kdcompress_runtime.bundle import BATCH_AXIS
+from kdcompress_runtime.errors import ModelError, OptionsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from kdcompress_runtime.bundle import Bundle, BundleMetadata
+    from kdcompress_runtime.vocabulary import Vocabulary
+
+LOG_PROBS = "log_probs"
+"""Name of the graph's first output."""
+NEXT = "next_"
+"""A state called ``s`` comes back as ``next_s``."""
+_ORT_ERRORS: tuple[type[Exception], ...] = (
+    RuntimeError,
+    ValueError,
+    *(error for error in vars(_ort).values() if isinstance(error, type) and issubclass(error, Exception)),
+)
+_ORT_DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
+_ORT_FATAL = 4
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """How onnxruntime runs the graph; the defaults suit an app that has other work to do.
+
+    Raises:
+        OptionsError: a number of threads is negative.
+    """
+
+    intra_op_threads: int = 1
+    """Threads inside one operator; 0 lets onnxruntime choose."""
+    inter_op_threads: int = 1
+    """Threads over operators; used by parallel execution only."""
+    allow_spinning: bool = False
+    """Let waiting threads burn CPU for a little latency."""
+    enable_cpu_mem_arena: bool = False
+    """Keep freed memory for the next step; without it a long recording leaves nothing behind."""
+    enable_mem_pattern: bool = False
+    """Plan memory for each input shape seen; of use only where shapes repeat for ever."""
+
+    def __post_init__(self) -> None:
+        for name in ("intra_op_threads", "inter_op_threads"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise OptionsError(f"{name} must be an integer of at least 0, found {value!r}")
+
+    def build(self) -> Any:  # noqa: ANN401 - onnxruntime has no types
+        """Return the ``onnxruntime.SessionOptions`` that say the same."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.intra_op_threads
+        options.inter_op_num_threads = self.inter_op_threads
+        options.enable_cpu_mem_arena = self.enable_cpu_mem_arena
+        options.enable_mem_pattern = self.enable_mem_pattern
+        # Every failure is raised as an exception; a library prints nothing beside it.
+        options.log_severity_level = _ORT_FATAL
+        spinning = "1" if self.allow_spinning else "0"
+        options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+        options.add_session_config_entry("session.inter_op.allow_spinning", spinning)
+        return options
+
+
+class CtcModel:
+    """A loaded model. Stateless and thread-safe: what a stream remembers is given and returned."""
+
+    def __init__(
+        self,
+        content: bytes,
+        metadata: BundleMetadata,
+        vocabulary: Vocabulary,
+        *,
+        source: str = "model",
+        session_options: SessionOptions | None = None,
+    ) -> None:
+        """Load an ONNX graph and compare it with ``metadata``; ``from_bundle`` is the usual way.
+
+        Raises:
+            ModelError: onnxruntime refuses the graph, or it is not the one that ``metadata`` describes.
+        """
+        self.metadata = metadata
+        self.vocabulary = vocabulary
+        self._source = source
+        try:
+            self._session = onnxruntime.InferenceSession(
+                content, (session_options or SessionOptions()).build(), providers=["CPUExecutionProvider"]
+            )
+        except _ORT_ERRORS as error:
+            raise ModelError(
+                f"{source}: onnxruntime {onnxruntime.__version__} cannot load it "
+                f"({_first_line(error)}); export the bundle again"
+            ) from error
+        self._outputs = [LOG_PROBS, *(NEXT + state.name for state in metadata.states)]
+        self._check_graph()
+
+    @classmethod
+    def from_bundle(
+        cls, bundle: Bundle, precision: str | None = None, session_options: SessionOptions | None = None
+    ) -> CtcModel:
+        """Load the model of ``precision`` (the bundle's default when left out).
+
+        Raises:
+            BundleError: no such precision, the file is missing or does not have its hash.
+            ModelError: onnxruntime refuses the graph, or it is not the one that ``bundle.json`` describes.
+        """
+        file = bundle.metadata.model_file(precision).file
+        return cls(
+            bundle.read(file),
+            bundle.metadata,
+            bundle.vocabulary,
+            source=f"{bundle.path}/{file}",
+            session_options=session_options,
+        )
+
+    def init_states(self, batch: int = 1) -> dict[str, NDArray[Any]]:
+        """States at the start of ``batch`` streams, by name; shapes as in ``metadata.states``."""
+        return {
+            state.name: np.full(
+                [batch if size == BATCH_AXIS else int(size) for size in state.shape],
+                state.initial,
+                dtype=state.dtype,
+            )
+            for state in self.metadata.states
+        }
+
+    def step(
+        self, inputs: NDArray[Any], states: Mapping[str, NDArray[Any]]
+    ) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+        """Advance ``N`` streams by ``k`` frames.
+
+        Args:
+            inputs: for ``pcm``: float32, shape ``(N, k * units_per_frame)``, ``k`` at least 1.
+            states: from ``init_states`` or from the step before; not changed.
+
+        Returns:
+            Natural-log probabilities, float32, shape ``(N, k, C)``; and the next states.
+
+        Raises:
+            ModelError: a shape or dtype does not fit, onnxruntime fails, or the output is not a number.
+        """
+        units = self.metadata.input.units_per_frame
+        if inputs.ndim < 2 or not inputs.shape[1] or inputs.shape[1] % units:
+            raise ModelError(
+                f"{self._source}: input of shape {inputs.shape}; a step takes (N, k * {units}) with k >= 1"
+            )
+        feed = {self.metadata.input.name: inputs, **states}
+        try:
+            log_probs, *following = self._session.run(self._outputs, feed)
+        except _ORT_ERRORS as error:
+            raise ModelError(f"{self._source}: the step failed ({_first_line(error)})") from error
+        expected = (inputs.shape[0], inputs.shape[1] // units, len(self.vocabulary))
+        if log_probs.shape != expected:
+            raise ModelError(
+                f"{self._source}: log_probs has shape {log_probs.shape}, bundle.json and tokens.txt "
+                f"promise {expected}; export the bundle again"
+            )
+        if np.isnan(log_probs).any():
+            raise ModelError(f"{self._source}: log_probs holds NaN; the model is damaged or overflows")
+        names = [state.name for state in self.metadata.states]
+        return log_probs, dict(zip(names, following, strict=True))
+
+    def _check_graph(self) -> None:
+        """Compare names, dtypes and ranks of the graph with the metadata."""
+        found_inputs = {value.name: value for value in self._session.get_inputs()}
+        found_outputs = {value.name: value for value in self._session.get_outputs()}
+        states = {state.name: (state.dtype, state.shape) for state in self.metadata.states}
+        inputs = {self.metadata.input.name: ("float32", (BATCH_AXIS, "samples")), **states}
+        outputs = {
+            LOG_PROBS: ("float32", (BATCH_AXIS, "frames", len(self.vocabulary))),
+            **{NEXT + name: spec for name, spec in states.items()},
+        }
+        problems = [*_compare("input", inputs, found_inputs), *_compare("output", outputs, found_outputs)]
+        if problems:
+            raise ModelError(
+                f"{self._source} is not the graph that bundle.json describes: {'; '.join(problems)}; "
+                "export the bundle again"
+            )
+
+
+def _compare(
+    kind: str, expected: Mapping[str, tuple[str, tuple[int | str, ...]]], found: Mapping[str, Any]
+) -> list[str]:
+    """What is wrong with the graph's inputs or outputs, in words."""
+    problems = [f"no {kind} {name!r}" for name in expected if name not in found]
+    problems += [f"unknown {kind} {name!r}" for name in found if name not in expected]
+    for name in expected.keys() & found.keys():
+        dtype, shape = expected[name]
+        value = found[name]
+        actual = _ORT_DTYPES.get(value.type, value.type.removeprefix("tensor(").removesuffix(")"))
+        if actual != dtype:
+            problems.append(f"{kind} {name!r} is {actual}, not {dtype}")
+        # A symbolic dimension may turn out to be anything; two integers must agree.
+        fits = len(value.shape) == len(shape) and all(
+            one == other
+            for one, other in zip(value.shape, shape, strict=True)
+            if isinstance(one, int) and isinstance(other, int)
+        )
+        if not fits:
+            problems.append(f"{kind} {name!r} has shape {value.shape}, not {list(shape)}")
+    return sorted(problems)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
