@@ -1,0 +1,65 @@
+# `make` or `make help` lists the targets.
+PYTHON ?= python3
+# An activated virtual environment is used; otherwise .venv in the checkout is made.
+VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.kdcompress-setup
+# One thread a process: small models run no faster on more, and busy machines run slower.
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format bench-digits wheel clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@echo
+	@echo "Uses $(VENV) (VENV=..., or activate another one) and $(PYTHON) (PYTHON=...)."
+	@echo "On Linux, pip may choose a CUDA build of torch (gigabytes). For a CPU build, export"
+	@echo "PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS with the place of your CPU wheels first."
+
+setup: $(STAMP) ## Make the virtual environment and install the pinned dependencies (once)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	  echo "kdcompress needs Python 3.10 or later, and '$(PYTHON)' is not that; name one: make PYTHON=python3.11 setup" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; \
+	  rm -rf $(VENV); exit 1; }
+
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV); the first time takes some minutes."
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "kdcompress needs Python 3.10 or later; $(VENV) holds an older one: remove it, or name another with VENV=..." >&2; exit 1; }
+	@pins=$$($(BIN)/python -c 'import sys; print("-c constraints.txt" if sys.version_info[:2] == (3, 11) else "")'); \
+	test -n "$$pins" || echo "constraints.txt holds the versions for Python 3.11; this one gets the newest that fit."; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$pins -e '.[dev]'
+	@touch $@
+
+demo: setup ## The main job on the embedded recordings: train, distil, export, verify, report
+	$(BIN)/kdcompress demo
+
+test: setup lint ## Lint and types, then the fast tests
+	$(BIN)/python -m pytest
+
+test-slow: setup ## The tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: setup ## ruff, mypy --strict and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Format, and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench-digits: setup ## Three seeds of three students on noisy digits: error rates with their spread
+	$(BIN)/python benchmarks/bench_digits.py
+
+wheel: setup ## Build the wheel into dist/
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean: ## Remove what builds and checks left; keeps .venv and runs
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
