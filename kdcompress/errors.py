@@ -1,0 +1,29 @@
+"""Errors of the training core; all inherit from the runtime's ``KdcompressError``."""
+
+from __future__ import annotations
+
+from kdcompress_runtime.errors import KdcompressError
+
+
+class RecipeError(KdcompressError, ValueError):
+    """A recipe is missing, is not YAML, or holds an unknown key or an impossible value."""
+
+
+class RunError(KdcompressError, ValueError):
+    """A run folder is missing, unfinished, or belongs to another recipe."""
+
+
+class VocabularyError(KdcompressError, ValueError):
+    """A text holds a symbol outside the vocabulary, or teacher and student do not share one."""
+
+
+class TargetTooLongError(KdcompressError, ValueError):
+    """A reference needs more output frames than its input has; CTC cannot align it."""
+
+
+class TrainingDivergedError(KdcompressError, ArithmeticError):
+    """The loss is not finite any more."""
+
+
+class DataNotFoundError(KdcompressError, FileNotFoundError):
+    """A corpus that a command needs is not where it was looked for."""

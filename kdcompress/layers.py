@@ -1,0 +1,88 @@
+"""Building blocks that students and teachers share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+
+class FeatureNorm(nn.Module):
+    """Global mean and variance of the training features, fixed before training starts.
+
+    Per-utterance normalisation is impossible when streaming, so the statistics live in the graph.
+    """
+
+    def __init__(self, feature_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(feature_dim))
+        self.register_buffer("inverse_std", torch.ones(feature_dim))
+        self.mean: Tensor
+        self.inverse_std: Tensor
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Fix mean and standard deviation, each ``(F,)``."""
+        self.mean.copy_(mean)
+        self.inverse_std.copy_(1.0 / std.clamp(min=1e-3))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise ``(N, T, F)``."""
+        return (features - self.mean) * self.inverse_std
+
+
+class Subsampling(nn.Module):
+    """Features -> frames: one convolution of stride ``factor`` that overlaps its neighbours by half."""
+
+    def __init__(self, feature_dim: int, channels: int, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.conv = nn.Conv1d(feature_dim, channels, kernel_size=2 * factor, stride=factor, bias=False)
+        self.norm = nn.BatchNorm1d(channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(N, F, factor * (T + 1))``, cache of ``factor`` features in front, to ``(N, C, T)``."""
+        frames: Tensor = F.relu(self.norm(self.conv(features)))
+        return frames
+
+
+class SeparableConvBlock(nn.Module):
+    """Depthwise convolution over time, two pointwise convolutions, residual (QuartzNet, arXiv 1910.10261).
+
+    ReLU and batch norm only: both disappear into int8 convolutions. ``right`` frames of the kernel look ahead.
+    The caller pads: with a cache when streaming, with zeros when the whole input is at hand.
+    """
+
+    def __init__(self, channels: int, kernel: int, right: int, expansion: int, dropout: float) -> None:
+        super().__init__()
+        self.kernel, self.right = kernel, right
+        self.depthwise = nn.Conv1d(channels, channels, kernel, groups=channels, bias=False)
+        self.depthwise_norm = nn.BatchNorm1d(channels)
+        self.expand = nn.Conv1d(channels, expansion * channels, 1)
+        self.dropout = nn.Dropout(dropout)
+        self.project = nn.Conv1d(expansion * channels, channels, 1, bias=False)
+        self.project_norm = nn.BatchNorm1d(channels)
+
+    def forward(self, padded: Tensor) -> Tensor:
+        """Map ``(N, C, kernel - 1 + T)`` to ``(N, C, T)``; output t is about input ``t + kernel - 1 - right``."""
+        frames = padded.shape[-1] - (self.kernel - 1)
+        start = self.kernel - 1 - self.right
+        hidden = self.depthwise_norm(self.depthwise(padded))
+        hidden = self.dropout(F.relu(self.expand(hidden)))
+        hidden = self.project_norm(self.project(hidden))
+        mapped: Tensor = padded[..., start : start + frames] + hidden
+        return mapped
+
+    def whole(self, frames: Tensor) -> Tensor:
+        """Map a whole input ``(N, C, T)`` to ``(N, C, T)``, zeros on both sides, nothing delayed."""
+        mapped: Tensor = self(F.pad(frames, (self.kernel - 1 - self.right, self.right)))
+        return mapped
+
+
+def frame_mask(lengths: Tensor, frames: int) -> Tensor:
+    """True where a frame is inside its item; ``(N,)`` to ``(N, frames)``."""
+    return torch.arange(frames, device=lengths.device)[None, :] < lengths[:, None]
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return the number of trained parameters."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

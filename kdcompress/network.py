@@ -1,0 +1,80 @@
+"""What the training loop trains and what teachers answer with: one interface for every CTC network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from kdcompress.layers import FeatureNorm
+
+if TYPE_CHECKING:
+    from kdcompress_runtime.bundle import InputSpec, StateSpec
+
+
+class Frontend(nn.Module, ABC):
+    """Raw inputs -> features. Speech has ``LogMel``; images and token sequences get theirs the same way."""
+
+    feature_dim: int
+    """Size of the last axis of the features."""
+    units_per_feature: int
+    """Input units (samples) for one feature frame."""
+
+    @abstractmethod
+    def input_spec(self, subsampling_factor: int) -> InputSpec:
+        """Describe the graph's input in the bundle."""
+
+    @abstractmethod
+    def state_specs(self) -> tuple[StateSpec, ...]:
+        """Name the states that ``step`` carries."""
+
+    @abstractmethod
+    def step(self, inputs: Tensor, states: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Turn a piece of input into features ``(N, T, F)`` and the next states."""
+
+
+class CtcNetwork(nn.Module, ABC):
+    """A frontend, and frames of log-probabilities from its features.
+
+    Output frames come at ``subsampling_factor`` features each. A network may lag its input by
+    ``lookahead_frames``; ``features`` pads for it and ``forward`` removes the lag, so callers see none.
+    """
+
+    lookahead_frames: int = 0
+
+    def __init__(self, frontend: Frontend, subsampling_factor: int) -> None:
+        super().__init__()
+        self.frontend = frontend
+        self.feature_norm = FeatureNorm(frontend.feature_dim)
+        self.subsampling_factor = subsampling_factor
+
+    @property
+    def units_per_frame(self) -> int:
+        """Input units (samples) for one output frame."""
+        return self.frontend.units_per_feature * self.subsampling_factor
+
+    def frame_lens(self, input_lens: Tensor) -> Tensor:
+        """Output frames for each input length; an incomplete last frame counts."""
+        return (input_lens + self.units_per_frame - 1) // self.units_per_frame
+
+    @torch.no_grad()
+    def features(self, inputs: Tensor) -> Tensor:
+        """Return features ``(N, T', F)`` of inputs padded to whole frames plus the look-ahead; no gradient."""
+        short = -inputs.shape[1] % self.units_per_frame
+        padded = F.pad(inputs, (0, short + self.lookahead_frames * self.units_per_frame))
+        features: Tensor = self.frontend(padded)
+        return features
+
+    @abstractmethod
+    def forward(self, features: Tensor, frame_lens: Tensor, labels: Tensor, label_lens: Tensor) -> Tensor:
+        """Return log-probabilities ``(N, T, V)`` float32 for the frames of ``features`` without the look-ahead.
+
+        Args:
+            features: ``(N, (T + lookahead_frames) * subsampling_factor, F)``, not normalised.
+            frame_lens: valid output frames, ``(N,)`` int64.
+            labels: reference ids, ``(N, U)`` int64. Only an Oracle Teacher looks at them.
+            label_lens: valid labels, ``(N,)`` int64.
+        """

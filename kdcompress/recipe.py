@@ -1,0 +1,397 @@
+"""Recipes: YAML -> frozen, typed settings. An unknown key or a bad value is one clear sentence."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from kdcompress.errors import RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Settings(BaseModel):
+    """Base of every section: frozen, no unknown keys, docstrings of attributes become the schema's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+class DataConfig(Settings):
+    """Where the items come from. Relative paths start at the folder the command runs in."""
+
+    train: Path
+    """JSONL manifest to train on."""
+    dev: Path | None = None
+    """JSONL manifest to measure on while training; never trained on."""
+    max_duration: float = Field(default=30.0, gt=0)
+    """Longest item in seconds; a longer one is an error (or left out, see ``on_unusable``)."""
+    on_unusable: Literal["error", "skip"] = "error"
+    """What to do with an item that is too long, or whose text needs more frames than its input has."""
+
+
+class NoiseAugment(Settings):
+    """Mix real noise into training items."""
+
+    manifest: Path
+    """JSONL manifest of noise recordings with a ``split`` field."""
+    split: str = "train"
+    """Noises of this split are used."""
+    snr_db: tuple[float, float] = (-5.0, 20.0)
+    """Signal-to-noise ratio, drawn evenly between the two, in dB."""
+    probability: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Share of the items that get noise."""
+
+
+class SpecAugment(Settings):
+    """Masks on features (Park et al., arXiv 1904.08779); teacher and student see the same ones."""
+
+    freq_masks: int = Field(default=2, ge=0)
+    """Masks over feature bins for each item."""
+    freq_fraction: Annotated[float, Field(ge=0, le=1)] = 0.15
+    """Widest mask, as a share of the bins."""
+    time_masks: int = Field(default=2, ge=0)
+    """Masks over time for each item."""
+    time_frames: int = Field(default=25, ge=0)
+    """Widest mask in feature frames."""
+    time_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Widest mask, as a share of the item."""
+
+
+class AugmentConfig(Settings):
+    """Augmentation of training items. Everything that moves time happens before teacher and student part."""
+
+    speed: tuple[float, ...] = (0.9, 1.0, 1.1)
+    """Speed factors, one drawn for each item; pitch moves along."""
+    gain_db: tuple[float, float] = (-6.0, 6.0)
+    """Gain, drawn evenly between the two, in dB."""
+    noise: NoiseAugment | None = None
+    """Background noise; none if left out."""
+    spec: SpecAugment | None = SpecAugment()
+    """Feature masks; ``null`` switches them off."""
+
+    @model_validator(mode="after")
+    def _check(self) -> AugmentConfig:
+        if not self.speed or min(self.speed) < 0.5 or max(self.speed) > 2:
+            raise ValueError("speed factors must lie between 0.5 and 2")
+        return self
+
+
+class LogMelConfig(Settings):
+    """Kaldi's povey log-mel filterbank; it becomes part of the exported graph."""
+
+    kind: Literal["log_mel"] = "log_mel"
+    """The frontend for speech."""
+    sample_rate: int = Field(default=16000, ge=4000, le=48000)
+    """Hz that the model hears; audio of another rate is resampled."""
+    num_mel_bins: int = Field(default=80, ge=8, le=128)
+    """Feature size; 40 suits 8 kHz."""
+    frame_shift_ms: float = Field(default=10.0, ge=5, le=20)
+    """Time between feature frames."""
+    window_ms: float = Field(default=25.0, ge=10, le=50)
+    """Length of the analysis window."""
+    low_freq: float = Field(default=20.0, ge=0)
+    """Lower edge of the lowest filter in Hz."""
+    high_freq: float = -400.0
+    """Upper edge of the highest filter in Hz; zero or negative counts from half the sample rate."""
+
+    @model_validator(mode="after")
+    def _check(self) -> LogMelConfig:
+        top = self.high_freq if self.high_freq > 0 else self.sample_rate / 2 + self.high_freq
+        if not self.low_freq < top <= self.sample_rate / 2:
+            raise ValueError(f"the filters run from {self.low_freq} to {top} Hz; that is empty or above half the rate")
+        return self
+
+
+class EncoderConfig(Settings):
+    """Full-context separable-convolution encoder of a teacher."""
+
+    width: int = Field(default=128, ge=4)
+    """Channels."""
+    depth: int = Field(default=8, ge=1)
+    """Blocks."""
+    kernel: int = Field(default=15, ge=3)
+    """Frames a block sees; odd, so that it looks equally far both ways."""
+    expansion: int = Field(default=2, ge=1)
+    """Inner width of a block over its outer width."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Dropout inside a block."""
+
+    @model_validator(mode="after")
+    def _check(self) -> EncoderConfig:
+        if self.kernel % 2 == 0:
+            raise ValueError("kernel must be odd: a full-context block looks equally far both ways")
+        return self
+
+
+class ConventionalConfig(Settings):
+    """A full-context CTC teacher."""
+
+    kind: Literal["conventional"]
+    """Selects this teacher."""
+    subsampling_factor: int = Field(default=4, ge=1)
+    """Feature frames for one output frame."""
+    encoder: EncoderConfig = EncoderConfig()
+    """The network under the head."""
+
+
+class OracleConfig(Settings):
+    """An Oracle Teacher: sees input and reference (arXiv 2111.03664; options of A.3)."""
+
+    kind: Literal["oracle"]
+    """Selects this teacher."""
+    subsampling_factor: int = Field(default=4, ge=1)
+    """Feature frames for one output frame."""
+    encoder: EncoderConfig = EncoderConfig()
+    """The network that reads the source."""
+    heads: int = Field(default=4, ge=1)
+    """Attention heads."""
+    fusion_depth: int = Field(default=2, ge=1)
+    """Blocks in which source frames attend to the labels."""
+    source_self_attention: bool = False
+    """Whether a fusion block starts with self-attention over the source."""
+    label_self_attention: int = Field(default=0, ge=0)
+    """Self-attention blocks over the label embeddings."""
+    positions: Literal["none", "source", "target", "both"] = "none"
+    """Where positions are encoded. ``both`` is the most accurate teacher and the one that copies most."""
+    label_mask_prob: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the labels hidden in training, so that the teacher leans on the input."""
+
+    @model_validator(mode="after")
+    def _check(self) -> OracleConfig:
+        if self.encoder.width % self.heads:
+            raise ValueError(f"encoder.width {self.encoder.width} is not divisible by heads {self.heads}")
+        return self
+
+
+class StudentSize(Settings):
+    """Width, depth and kernel that a preset stands for."""
+
+    width: int
+    depth: int
+    kernel: int
+
+
+PRESETS = {
+    "tiny": StudentSize(width=96, depth=8, kernel=11),
+    "small": StudentSize(width=192, depth=10, kernel=11),
+    "base": StudentSize(width=320, depth=12, kernel=15),
+}
+"""About 0.3, 1.6 and 5 M parameters with 40 to 80 features and characters."""
+
+
+class SeparableConvConfig(Settings):
+    """The depthwise-separable convolution student."""
+
+    kind: Literal["separable_conv"]
+    """Selects this student."""
+    preset: Literal["tiny", "small", "base"] = "tiny"
+    """Size; about 0.3, 1.6 and 5 M parameters."""
+    width: int | None = Field(default=None, ge=4)
+    """Channels; overrides the preset."""
+    depth: int | None = Field(default=None, ge=1)
+    """Blocks; overrides the preset."""
+    kernel: int | None = Field(default=None, ge=2)
+    """Frames a block sees; overrides the preset."""
+    expansion: int = Field(default=2, ge=1)
+    """Inner width of a block over its outer width."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Dropout inside a block."""
+    subsampling_factor: int = Field(default=4, ge=1)
+    """Feature frames for one output frame."""
+    lookahead_frames: int = Field(default=8, ge=0)
+    """Output frames the student waits for: 8 are 320 ms. Zero is strictly causal and learns badly."""
+    chunk_frames: int = Field(default=8, ge=1)
+    """Output frames the runtime computes at a time unless told otherwise."""
+
+    @model_validator(mode="after")
+    def _check(self) -> SeparableConvConfig:
+        size = self.resolved()
+        if -(-self.lookahead_frames // size.depth) > size.kernel - 1:
+            raise ValueError(
+                f"lookahead_frames {self.lookahead_frames} is more than depth {size.depth} blocks of kernel "
+                f"{size.kernel} can see; at most {size.depth * (size.kernel - 1)}"
+            )
+        return self
+
+    def resolved(self) -> StudentSize:
+        """Return the preset's size with the overrides applied."""
+        preset = PRESETS[self.preset]
+        return StudentSize(
+            width=self.width or preset.width,
+            depth=self.depth or preset.depth,
+            kernel=self.kernel or preset.kernel,
+        )
+
+
+class TrainConfig(Settings):
+    """The loop."""
+
+    steps: int = Field(default=1000, ge=1)
+    """Updates."""
+    batch_size: int = Field(default=24, ge=1)
+    """Items an update, over all processes."""
+    learning_rate: float = Field(default=2e-3, gt=0)
+    """Peak of the schedule: linear warm-up, then cosine to zero."""
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the updates spent warming up."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's, on matrices only."""
+    grad_clip: float = Field(default=1.0, gt=0)
+    """Largest gradient norm."""
+    log_every: int = Field(default=20, ge=1)
+    """Updates between scalars."""
+    eval_every: int = Field(default=500, ge=1)
+    """Updates between measurements on dev; there is one at the end in any case."""
+    checkpoint_every: int = Field(default=200, ge=1)
+    """Updates between checkpoints; Ctrl-C writes one, too."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """bf16 helps on a GPU; on most CPUs it does not."""
+
+
+class DistillConfig(Settings):
+    """``(1 - weight) * CTC + weight * frame KL``."""
+
+    teacher: Path
+    """Folder of the teacher's run."""
+    weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the teacher in the loss."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Softens both sides; the gradient is scaled back by its square."""
+    frames: Literal["all", "nonblank", "symmetric"] = "all"
+    """Frames that count: all, those where the teacher's best token is no blank, or these and ``context`` around."""
+    context: int = Field(default=2, ge=0)
+    """Frames on each side for ``symmetric``."""
+    delay_frames: int = Field(default=0, ge=0)
+    """The student answers this many frames after the teacher; for students with little look-ahead."""
+
+
+ModelConfig = Annotated[SeparableConvConfig | ConventionalConfig | OracleConfig, Field(discriminator="kind")]
+
+
+class Recipe(Settings):
+    """One training run, from manifest to weights."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    """Version of the recipe format, ``schema: 1`` in the file."""
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    """Short name, used in tables."""
+    task: Literal["speech"] = "speech"
+    """What the inputs are."""
+    seed: int = Field(default=1, ge=0)
+    """Weights, order, augmentation: everything random follows from it."""
+    data: DataConfig
+    """Manifests."""
+    frontend: LogMelConfig = LogMelConfig()
+    """Raw input -> features."""
+    augment: AugmentConfig = AugmentConfig()
+    """Changes to training items."""
+    model: ModelConfig
+    """What is trained: a student or a teacher."""
+    train: TrainConfig = TrainConfig()
+    """The loop."""
+    distill: DistillConfig | None = None
+    """Where targets come from besides the labels; none: labels only."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Recipe:
+        if self.distill and not isinstance(self.model, SeparableConvConfig):
+            raise ValueError(
+                f"distill needs a student, but model.kind is {self.model.kind}; remove the distill section"
+            )
+        return self
+
+    def dumps(self) -> str:
+        """Return the resolved recipe as YAML; ``load_recipe`` reads it back."""
+        return yaml.safe_dump(self.model_dump(mode="json", by_alias=True), sort_keys=False)
+
+
+def packaged_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("kdcompress") / "recipes"
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe file, or a packaged recipe by name, and apply ``key.path=value`` overrides.
+
+    Raises:
+        RecipeError: not found, not YAML, an unknown key (with the nearest known one), a bad value, or a
+            combination that cannot work.
+    """
+    content, where = _content(source)
+    try:
+        tree = yaml.safe_load(content)
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem_mark", None)
+        line = f", line {problem.line + 1}" if problem else ""
+        raise RecipeError(f"{where}{line}: not valid YAML; check the indentation and the quotes") from error
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{where}: a recipe is a mapping of sections; the first line is `schema: 1`")
+    for override in overrides:
+        tree = _overridden(tree, override)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {'; '.join(_sentence(item) for item in error.errors())}") from error
+
+
+def _content(source: str | Path) -> tuple[str, str]:
+    path = Path(source)
+    if path.is_file():
+        try:
+            return path.read_text(encoding="utf-8"), str(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path}: cannot be read as text ({error})") from error
+    if str(source) in packaged_recipes():
+        return (resources.files("kdcompress") / "recipes" / f"{source}.yaml").read_text(encoding="utf-8"), str(source)
+    raise RecipeError(f"recipe not found: {source}; give a YAML file, or one of: {', '.join(packaged_recipes())}")
+
+
+def _overridden(tree: dict[str, Any], override: str) -> dict[str, Any]:
+    """Return a copy of ``tree`` with ``a.b=value`` set; the value is read as YAML."""
+    path, equals, value = override.partition("=")
+    if not equals or not path:
+        raise RecipeError(f"--set {override!r}: expected key.path=value, for example train.steps=100")
+    head, dot, rest = path.partition(".")
+    if dot:
+        below = tree.get(head)
+        return {**tree, head: _overridden(below if isinstance(below, dict) else {}, f"{rest}={value}")}
+    try:
+        return {**tree, head: yaml.safe_load(value)}
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {override!r}: the value is not valid YAML") from error
+
+
+def _sentence(item: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
+    place = [str(part) for part in item["loc"] if part not in KINDS]
+    name = ".".join(place)
+    if item["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(place[-1], _known_keys(), n=1)
+        return f"unknown key {name!r}" + (f"; did you mean {near[0]!r}?" if near else "; remove it")
+    if item["type"] == "missing":
+        return f"key {name!r} is missing"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return (
+        f"{name}: {message} (found {item['input']!r})"
+        if name and item["type"] != "value_error"
+        else f"{name}: {message}".removeprefix(": ")
+    )
+
+
+KINDS = ("separable_conv", "conventional", "oracle")
+
+
+def _known_keys() -> list[str]:
+    keys: set[str] = set()
+    waiting = [Recipe.model_json_schema()]
+    while waiting:
+        node = waiting.pop()
+        keys.update(node.get("properties", {}))
+        waiting += [value for value in node.get("$defs", {}).values() if isinstance(value, dict)]
+    return sorted(keys)

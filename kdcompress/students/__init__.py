@@ -1,0 +1,25 @@
+"""Compact CTC students; one file a family. ``build_student`` knows them all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kdcompress.students.separable_conv import SeparableConvStudent
+
+if TYPE_CHECKING:
+    from kdcompress.network import Frontend
+    from kdcompress.recipe import SeparableConvConfig
+    from kdcompress.students.base import Student
+
+STUDENTS = {"separable_conv": SeparableConvStudent}
+
+
+def build_student(config: SeparableConvConfig, frontend: Frontend, num_tokens: int) -> Student:
+    """Build the student that ``config.kind`` names, with fresh weights.
+
+    Args:
+        config: the ``model`` section of a recipe.
+        frontend: raw inputs -> features; becomes part of the student.
+        num_tokens: size of the vocabulary, blank included.
+    """
+    return STUDENTS[config.kind](config, frontend, num_tokens)

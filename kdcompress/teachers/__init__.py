@@ -1,0 +1,19 @@
+"""Who gives targets. A teacher is a trained network that says what distribution each frame should have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kdcompress.teachers.conventional import ConventionalTeacher
+from kdcompress.teachers.oracle import OracleTeacher
+
+if TYPE_CHECKING:
+    from kdcompress.network import CtcNetwork, Frontend
+    from kdcompress.recipe import ConventionalConfig, OracleConfig
+
+
+def build_teacher(config: ConventionalConfig | OracleConfig, frontend: Frontend, num_tokens: int) -> CtcNetwork:
+    """Build the teacher that ``config.kind`` names, with fresh weights; arguments as for ``build_student``."""
+    if config.kind == "oracle":
+        return OracleTeacher(config, frontend, num_tokens)
+    return ConventionalTeacher(config, frontend, num_tokens)

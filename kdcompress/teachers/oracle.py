@@ -1,0 +1,142 @@
+"""Oracle Teacher (Yoon, Kim, Lee, Ahn, Kim; arXiv 2111.03664, TASLP 2023).
+
+A teacher that sees the input *and* the reference text while training. Source frames (queries) attend to the
+labels (keys, values); the CTC loss at the source's frame rate makes it find *when* each label is spoken, so it
+is not enough to copy *which*. It has seen the answer: its own error rate is no recognition rate and is never
+reported as one. ``teachers/leak.py`` tells copying from listening. The paper's architecture is not published
+in full: this is the reconstruction of the project's notes, called by the paper's name for what it does.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from kdcompress.layers import frame_mask
+from kdcompress.network import CtcNetwork
+from kdcompress.teachers.conventional import FullContextEncoder
+
+if TYPE_CHECKING:
+    from kdcompress.network import Frontend
+    from kdcompress.recipe import OracleConfig
+
+
+class OracleTeacher(CtcNetwork):
+    """Source encoder, label embedding, fusion blocks, linear head."""
+
+    def __init__(self, config: OracleConfig, frontend: Frontend, num_tokens: int) -> None:
+        super().__init__(frontend, config.subsampling_factor)
+        width = config.encoder.width
+        self.config = config
+        self.encoder = FullContextEncoder(config.encoder, frontend.feature_dim, config.subsampling_factor)
+        self.mask_id = num_tokens  # a row of its own; blank and padding never reach the keys
+        self.embedding = nn.Embedding(num_tokens + 1, width)
+        self.label_encoder = nn.ModuleList(
+            LabelBlock(width, config.heads, config.encoder.dropout) for _ in range(config.label_self_attention)
+        )
+        self.fusion = nn.ModuleList(
+            FusionBlock(width, config.heads, config.encoder.dropout, self_attention=config.source_self_attention)
+            for _ in range(config.fusion_depth)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, num_tokens)
+
+    def forward(self, features: Tensor, frame_lens: Tensor, labels: Tensor, label_lens: Tensor) -> Tensor:
+        """See ``CtcNetwork.forward``. Labels after ``label_lens`` are never attended to."""
+        source = self.encoder(self.feature_norm(features), frame_lens)
+        padded_source = ~frame_mask(frame_lens, source.shape[1])
+        # one key that is always there: with an empty reference softmax over no key would be NaN
+        labels = F.pad(self._masked(labels), (1, 0), value=self.mask_id)
+        padded_labels = ~frame_mask(label_lens + 1, labels.shape[1])
+        target = self.embedding(labels)
+        if self.config.positions in {"source", "both"}:
+            source = source + sinusoids(source.shape[1], source.shape[2]).to(source)
+        if self.config.positions in {"target", "both"}:
+            target = target + sinusoids(target.shape[1], target.shape[2]).to(target)
+        for block in self.label_encoder:
+            target = block(target, padded_labels)
+        for block in self.fusion:
+            source = block(source, padded_source, target, padded_labels)
+        log_probs: Tensor = self.head(self.norm(source)).float().log_softmax(dim=2)
+        return log_probs
+
+    def _masked(self, labels: Tensor) -> Tensor:
+        """In training, replace a share of the labels by ``<mask>``, so that the teacher leans on the input."""
+        if not self.training or not self.config.label_mask_prob:
+            return labels
+        hidden = torch.rand(labels.shape, device=labels.device) < self.config.label_mask_prob
+        return labels.masked_fill(hidden, self.mask_id)
+
+
+class FusionBlock(nn.Module):
+    """Pre-norm: (self-attention over source frames,) cross-attention to the labels, feed-forward."""
+
+    def __init__(self, width: int, heads: int, dropout: float, *, self_attention: bool) -> None:
+        super().__init__()
+        self.self_attention = Attention(width, heads, dropout) if self_attention else None
+        self.cross_attention = Attention(width, heads, dropout)
+        self.feed_forward = FeedForward(width, dropout)
+
+    def forward(self, source: Tensor, padded_source: Tensor, target: Tensor, padded_target: Tensor) -> Tensor:
+        """Source ``(N, T, C)`` asks target ``(N, U, C)``; True in a padding mask is left out."""
+        if self.self_attention is not None:
+            source = source + self.self_attention(source, source, padded_source)
+        source = source + self.cross_attention(source, target, padded_target)
+        fused: Tensor = source + self.feed_forward(source)
+        return fused
+
+
+class LabelBlock(nn.Module):
+    """Pre-norm self-attention over the labels (no causal mask: the whole reference is visible)."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads, dropout)
+        self.feed_forward = FeedForward(width, dropout)
+
+    def forward(self, target: Tensor, padded: Tensor) -> Tensor:
+        """``(N, U, C)`` to the same shape."""
+        target = target + self.attention(target, target, padded)
+        encoded: Tensor = target + self.feed_forward(target)
+        return encoded
+
+
+class Attention(nn.Module):
+    """Layer-normed queries, multi-head attention, dropout."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, queries: Tensor, keys: Tensor, padded: Tensor) -> Tensor:
+        """``(N, T, C)`` attends to ``(N, U, C)``; ``padded (N, U)`` is True where a key is left out."""
+        attended, _ = self.attention(self.norm(queries), keys, keys, key_padding_mask=padded, need_weights=False)
+        dropped: Tensor = self.dropout(attended)
+        return dropped
+
+
+class FeedForward(nn.Sequential):
+    """Layer norm, four times the width, ReLU, back."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__(
+            nn.LayerNorm(width),
+            nn.Linear(width, 4 * width),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(4 * width, width),
+            nn.Dropout(dropout),
+        )
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """Sinusoidal positions ``(length, width)``, float32 (Vaswani et al., arXiv 1706.03762)."""
+    positions = torch.arange(length, dtype=torch.float32)[:, None]
+    rates = torch.exp(torch.arange(0, width, 2, dtype=torch.float32) * (-math.log(10000.0) / width))
+    return torch.stack([torch.sin(positions * rates), torch.cos(positions * rates)], dim=2).flatten(1)[:, :width]
