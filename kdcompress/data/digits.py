@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from kdcompress_runtime.audio import Samples, read_audio
-from kdcompress_runtime.errors import AudioError, ManifestError, OptionsError
 
 from kdcompress.data.noise import limit_peak, mix_at_snr, read_noises
 from kdcompress.data.prepared import PreparedFolder, file_sha256, write_flac
+from kdcompress_runtime.audio import Samples, read_audio
+from kdcompress_runtime.errors import AudioError, ManifestError, OptionsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -155,9 +155,7 @@ def _parse(line: str, where: str) -> Recording:
     try:
         return Recording(**json.loads(line))
     except (TypeError, ValueError) as error:
-        raise ManifestError(
-            f"{where}: cannot be read ({error}); get the file from the repository again"
-        ) from error
+        raise ManifestError(f"{where}: cannot be read ({error}); get the file from the repository again") from error
 
 
 def read_recordings(source: Path, index: Sequence[Recording]) -> dict[str, Samples]:
@@ -174,9 +172,7 @@ def read_recordings(source: Path, index: Sequence[Recording]) -> dict[str, Sampl
     return audio
 
 
-def join_string(
-    recordings: Sequence[Recording], audio: Mapping[str, Samples], rng: np.random.Generator
-) -> Samples:
+def join_string(recordings: Sequence[Recording], audio: Mapping[str, Samples], rng: np.random.Generator) -> Samples:
     """Join recordings over a bed of faint noise, with gaps of 50-200 ms, lead-in and tail of 0.1-0.3 s.
 
     Every recording is brought to -25 dBFS RMS; the bed, at -60 dBFS, leaves no digital zero anywhere.
@@ -280,21 +276,15 @@ def _checked_strings(strings: Mapping[str, int]) -> dict[str, int]:
         raise OptionsError(f"strings: unknown or no split {unknown}; the splits are {', '.join(SPLITS)}")
     for split, count in strings.items():
         if count < 1:
-            raise OptionsError(
-                f"strings: {split} needs at least 1 string, found {count}; leave the split out"
-            )
+            raise OptionsError(f"strings: {split} needs at least 1 string, found {count}; leave the split out")
     return {split: strings[split] for split in SPLITS if split in strings}
 
 
-def _pool(
-    index: Sequence[Recording], split: str, test_speaker: str | None
-) -> dict[str, dict[int, list[Recording]]]:
+def _pool(index: Sequence[Recording], split: str, test_speaker: str | None) -> dict[str, dict[int, list[Recording]]]:
     """The recordings a split may use, by speaker and digit, in the order of takes."""
     speakers = sorted({row.speaker for row in index})
     if test_speaker is not None and test_speaker not in speakers:
-        raise OptionsError(
-            f"test_speaker {test_speaker!r} is unknown; the speakers are {', '.join(speakers)}"
-        )
+        raise OptionsError(f"test_speaker {test_speaker!r} is unknown; the speakers are {', '.join(speakers)}")
     pool: dict[str, dict[int, list[Recording]]] = {}
     for row in sorted(index, key=lambda row: (row.speaker, row.digit, row.take)):
         if _belongs(row, split, test_speaker):

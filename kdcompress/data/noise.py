@@ -134,10 +134,6 @@ def _rows(manifest: Path) -> Iterator[dict[str, Any]]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise ManifestError(f"{where}: not valid JSON ({error.msg}); mend or remove the line") from error
-        if not isinstance(row, dict) or not all(
-            isinstance(row.get(key), str) for key in ("audio_filepath", "split")
-        ):
-            raise ManifestError(
-                f"{where}: needs audio_filepath and split, both text; mend or remove the line"
-            )
+        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("audio_filepath", "split")):
+            raise ManifestError(f"{where}: needs audio_filepath and split, both text; mend or remove the line")
         yield row
