@@ -45,7 +45,10 @@ PREPARATION_VERSION = 1
 
 @dataclass(frozen=True)
 class NoiseConfig:
-    """Noise for the dev and test sets. Training data stay clean: training mixes its own noise on the fly."""
+    """Noise for the dev and test sets. Training data stay clean: training mixes its own noise on the fly.
+
+    Every string draws a type of noise, then one of its recordings.
+    """
 
     manifest: Path
     """Noise manifest, see ``read_noises``."""
@@ -253,7 +256,11 @@ class _SplitMaker:
         if self.noises and self.snr_db:
             # A generator of its own: the noisy set holds the same strings as the clean one.
             rng = np.random.default_rng((*key, 1))
-            noise = self.noises[int(rng.integers(len(self.noises)))]
+            # The type first: a type with many recordings is no more frequent than one with a few.
+            types = sorted({noise.noise_type for noise in self.noises})
+            kind = types[int(rng.integers(len(types)))]
+            noises = [noise for noise in self.noises if noise.noise_type == kind]
+            noise = noises[int(rng.integers(len(noises)))]
             # All speakers get one ratio before the next turn, so that speaker and ratio do not go together.
             snr_db = self.snr_db[number // len(self.pool) % len(self.snr_db)]
             samples = mix_at_snr(samples, noise.samples, snr_db, rng)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from kdcompress_runtime.audio import Samples, read_audio
 from kdcompress_runtime.errors import ManifestError, OptionsError
 

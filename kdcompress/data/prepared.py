@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from kdcompress_runtime.errors import MissingDependencyError, OptionsError
 
 if TYPE_CHECKING:
