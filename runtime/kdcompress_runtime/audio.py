@@ -62,9 +62,7 @@ def _decode(path: Path) -> tuple[Samples, int]:
             f"{path}: cannot be read as audio ({error.error_string}); convert it to wav or flac"
         ) from error
     if len(samples) < promised:
-        raise AudioError(
-            f"{path}: cut short: {len(samples)} of {promised} samples could be read; copy the file again"
-        )
+        raise AudioError(f"{path}: cut short: {len(samples)} of {promised} samples could be read; copy the file again")
     _check_wav_length(path)
     return samples, rate
 

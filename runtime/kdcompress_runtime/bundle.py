@@ -182,9 +182,7 @@ def _check(metadata: BundleMetadata, source: str) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             problems.append(f"{name} must be an integer of at least {least}, found {value!r}")
     if metadata.input.kind not in INPUT_KINDS:
-        problems.append(
-            f"input kind {metadata.input.kind!r} is unknown; this runtime feeds {', '.join(INPUT_KINDS)}"
-        )
+        problems.append(f"input kind {metadata.input.kind!r} is unknown; this runtime feeds {', '.join(INPUT_KINDS)}")
     if metadata.input.kind == "pcm" and not metadata.input.sample_rate:
         problems.append("a pcm input needs its sample_rate")
     if not isinstance(metadata.input.units_per_frame, int) or metadata.input.units_per_frame < 1:
@@ -200,9 +198,7 @@ def _check(metadata: BundleMetadata, source: str) -> None:
         parts = PurePosixPath(str(file)).parts
         if len(parts) != 1 or parts[0] in {"..", "/"} or "\\" in str(file):
             problems.append(f"file name {file!r} leaves the bundle")
-    problems += [
-        f"{model.file} has no SHA-256" for model in metadata.models if model.file not in metadata.files
-    ]
+    problems += [f"{model.file} has no SHA-256" for model in metadata.models if model.file not in metadata.files]
     if TOKENS_FILE not in metadata.files:
         problems.append(f"{TOKENS_FILE} has no SHA-256")
     if problems:
@@ -285,14 +281,10 @@ def _read(path: Path, file: str) -> bytes:
     """Bytes of one file of a folder or zip; nothing is ever unpacked to disk."""
     if path.is_dir():
         if not (path / file).is_file():
-            raise BundleNotFoundError(
-                f"{path}: no {file} here; give the folder or .zip that `kdcompress export` wrote"
-            )
+            raise BundleNotFoundError(f"{path}: no {file} here; give the folder or .zip that `kdcompress export` wrote")
         return (path / file).read_bytes()
     if not path.exists():
-        raise BundleNotFoundError(
-            f"bundle not found: {path}; give the folder or .zip that `kdcompress export` wrote"
-        )
+        raise BundleNotFoundError(f"bundle not found: {path}; give the folder or .zip that `kdcompress export` wrote")
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.read(file)

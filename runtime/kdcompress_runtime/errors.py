@@ -49,3 +49,7 @@ class ManifestError(KdcompressError, ValueError):
 
 class MissingDependencyError(KdcompressError, ImportError):
     """An optional package is needed for what was asked; the message names the extra that brings it."""
+
+
+class PicklingRefusedError(KdcompressError, TypeError):
+    """An object that lives in one process was pickled or copied."""

@@ -46,9 +46,7 @@ def read_manifest(path: str | Path) -> Iterator[ManifestEntry]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ManifestError(
-            f"manifest not found: {path}; check the path, or make it with `kdcompress prepare`"
-        )
+        raise ManifestError(f"manifest not found: {path}; check the path, or make it with `kdcompress prepare`")
     count = 0
     with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
@@ -78,9 +76,7 @@ def parse_line(line: str, *, where: str, folder: Path) -> ManifestEntry:
     if text is None:
         raise ManifestError(f"{where}: no reference; the line needs one of {', '.join(TEXT_FIELDS)}")
     duration = row.get("duration")
-    if duration is not None and (
-        isinstance(duration, bool) or not isinstance(duration, (int, float)) or duration < 0
-    ):
+    if duration is not None and (isinstance(duration, bool) or not isinstance(duration, (int, float)) or duration < 0):
         raise ManifestError(f"{where}: duration must be seconds, found {duration!r}")
     value = row[source] if source == "source" else str(folder / row[source])
     known = {source, text, "duration", "speaker", "id", "utt_id"}
