@@ -104,7 +104,7 @@ def test_every_field_is_described():
 def test_the_loop_streams_a_bundle(bundle, ids, text, extra):
     (code,) = re.findall(r"```python\n(.*?)```", DOC, flags=re.DOTALL)
     namespace = {}
-    exec(compile(code, "docs/bundle.md", "exec"), namespace)
+    exec(compile(code, "docs/bundle.md", "exec", dont_inherit=True), namespace)
     # ``extra`` samples short of whole frames: the last frame is padded with zeros.
     pcm = np.repeat(np.array(ids, np.float32), UNIT)[: len(ids) * UNIT - extra]
     if extra == 3:

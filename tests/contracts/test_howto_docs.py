@@ -1,0 +1,105 @@
+"""The code in docs/add-a-*.md runs and keeps the rules that stand beside it."""
+
+from __future__ import annotations
+
+import re
+import typing
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdcompress import recipe
+from kdcompress.frontend import LogMel
+from kdcompress.losses import FRAME_SELECTIONS
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def run_page(name: str) -> dict:
+    """Execute the Python blocks of a page in one namespace, as if its settings stood in recipe.py."""
+    namespace = {"Settings": recipe.Settings, "Field": recipe.Field, "Literal": typing.Literal}
+    for code in re.findall(r"```python\n(.*?)```", (DOCS / name).read_text(encoding="utf-8"), flags=re.DOTALL):
+        exec(compile(code, name, "exec", dont_inherit=True), namespace)
+    return namespace
+
+
+@pytest.fixture
+def frontend():
+    return LogMel(recipe.LogMelConfig(sample_rate=8000, num_mel_bins=20))
+
+
+def test_the_student_of_the_page_streams(frontend):
+    page = run_page("add-a-student.md")
+    torch.manual_seed(1)
+    student = page["GruStudent"](page["GruConfig"](kind="gru", width=8), frontend, 7).eval()
+    inputs = 0.1 * torch.randn(2, 11 * student.units_per_frame)
+    page["check_any_split"](student, inputs, [1, 4, 2, 1, 3])
+    log_probs, states = student.step(inputs, student.init_states(2))
+    assert log_probs.shape == (2, 11, 7)
+    assert {name: state.shape for name, state in states.items()} == {
+        name: state.shape for name, state in student.init_states(2).items()
+    }
+    broken = page["GruStudent"](page["GruConfig"](kind="gru", width=8), frontend, 7).eval()
+    encode = broken.encode
+    broken.encode = lambda features, states: (encode(features, states)[0], states)
+    with pytest.raises(AssertionError):
+        page["check_any_split"](broken, inputs, [5, 6])
+
+
+def test_the_teacher_of_the_page_ignores_padding(frontend):
+    page = run_page("add-a-teacher.md")
+    torch.manual_seed(1)
+    teacher = page["BiGruTeacher"](page["BiGruConfig"](kind="bi_gru", width=8), frontend, 7).eval()
+    features, lens = torch.randn(2, 9 * 4, 20), torch.tensor([9, 5])
+    labels, label_lens = torch.ones(2, 3, dtype=torch.int64), torch.tensor([3, 2])
+    both = teacher(features, lens, labels, label_lens)
+    alone = teacher(features[1:, : 5 * 4], lens[1:], labels[1:], label_lens[1:])
+    assert both.shape == (2, 9, 7)
+    torch.testing.assert_close(both[1:, :5], alone)
+    torch.testing.assert_close(both.exp().sum(dim=2), torch.ones(2, 9))
+
+
+def test_the_loss_of_the_page_is_its_slow_reference():
+    page = run_page("add-a-loss.md")
+    torch.manual_seed(1)
+    student = torch.randn(2, 6, 5).log_softmax(2).requires_grad_()
+    teacher, lens = torch.randn(2, 6, 5).log_softmax(2), torch.tensor([6, 3])
+    with torch.no_grad():
+        teacher[1, 3:] = float("nan")
+    loss = page["reverse_kl"](student, teacher, lens, temperature=2.0)
+    (gradient,) = torch.autograd.grad(loss, student)
+    slow = torch.zeros((), dtype=torch.float64)
+    for item, length in enumerate(lens.tolist()):
+        for t in range(length):
+            p = (student[item, t].double() / 2).softmax(0)
+            q = (teacher[item, t].double() / 2).softmax(0)
+            slow = slow + 4 * (p * (p / q).log()).sum() / 9
+    (expected,) = torch.autograd.grad(slow, student)
+    torch.testing.assert_close(loss.double(), slow, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-5)
+    assert not gradient[1, 3:].any()
+    assert page["reverse_kl"](student, student, torch.tensor([6, 6])).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_selection_of_the_page_fits_the_table():
+    page = run_page("add-a-loss.md")
+    spikes = torch.tensor([[1, 1, 0, 1, 0, 1], [0, 1, 1, 0, 1, 1]], dtype=torch.bool)
+    valid = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]], dtype=torch.bool)
+    kept = spikes.clone()
+    selected = page["select_onsets"](spikes, valid, 2)
+    assert selected.tolist() == [[True, False, False, True, False, True], [False, True, False, False, False, False]]
+    assert torch.equal(spikes, kept)
+    assert all(one(spikes, valid, 2).shape == selected.shape for one in FRAME_SELECTIONS.values())
+
+
+def test_the_pages_name_files_and_names_that_exist():
+    root = DOCS.parent
+    for page in DOCS.glob("add-a-*.md"):
+        text = page.read_text(encoding="utf-8")
+        for path in re.findall(r"`(kdcompress/[a-z_/]+\.py)`", text):
+            new = path.endswith(("gru.py", "reverse_kl.py"))
+            assert new or (root / path).is_file(), f"{page.name}: {path}"
+    source = "".join(path.read_text(encoding="utf-8") for path in (root / "kdcompress").rglob("*.py"))
+    for name in ("ModelConfig", "KINDS", "build_network", "build_teacher", "load_teacher", "sees_labels", "loss_of"):
+        assert re.search(rf"\b{name}\b", source), name
