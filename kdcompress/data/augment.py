@@ -1,0 +1,75 @@
+"""Augmentation of waveforms before the frontend, and masks on features after it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from kdcompress.data.noise import mix_at_snr
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from kdcompress.data.noise import Noise
+    from kdcompress.recipe import AugmentConfig, SpecAugment
+
+
+def augment_waveform(
+    samples: NDArray[np.float32],
+    sample_rate: int,
+    config: AugmentConfig,
+    *,
+    noises: Sequence[Noise],
+    rng: np.random.Generator,
+    min_samples: int,
+) -> NDArray[np.float32]:
+    """Return a copy with another speed, noise and gain.
+
+    Args:
+        samples: ``(n,)`` float32 in [-1, 1]; not changed.
+        sample_rate: Hz.
+        config: what may happen.
+        noises: recordings at ``sample_rate``; one is drawn.
+        rng: where the draws come from.
+        min_samples: shortest length the reference still fits in; a speed that goes below is not used.
+    """
+    import soxr
+
+    speed = float(rng.choice(config.speed))
+    if speed != 1.0 and len(samples) / speed >= min_samples + 1:
+        samples = soxr.resample(samples, sample_rate * speed, sample_rate)
+    if config.noise and noises and rng.random() < config.noise.probability:
+        noise = noises[int(rng.integers(len(noises)))]
+        samples = mix_at_snr(samples, noise.samples, float(rng.uniform(*config.noise.snr_db)), rng)
+    gain = 10 ** (rng.uniform(*config.gain_db) / 20)
+    return np.clip(samples * np.float32(gain), -1.0, 1.0).astype(np.float32)
+
+
+def mask_features(features: Tensor, lengths: Tensor, fill: Tensor, config: SpecAugment, seeds: Sequence[int]) -> Tensor:
+    """SpecAugment without time warping (Park et al., arXiv 1904.08779).
+
+    Args:
+        features: ``(N, T, F)``; not changed.
+        lengths: valid frames, ``(N,)``; masks stay inside.
+        fill: ``(F,)``, the value of a masked bin: the mean of the training data.
+        config: number and width of masks.
+        seeds: one for each item.
+    """
+    masked = torch.zeros(features.shape, dtype=torch.bool)
+    bins = features.shape[2]
+    for row, length, seed in zip(masked, lengths.tolist(), seeds, strict=True):
+        rng = np.random.default_rng((seed, 1))
+        for _ in range(config.freq_masks):
+            width = int(rng.integers(0, int(bins * config.freq_fraction) + 1))
+            start = int(rng.integers(0, bins - width + 1))
+            row[:length, start : start + width] = True
+        for _ in range(config.time_masks):
+            width = int(rng.integers(0, min(config.time_frames, int(length * config.time_fraction)) + 1))
+            start = int(rng.integers(0, length - width + 1))
+            row[start : start + width] = True
+    return torch.where(masked.to(features.device), fill.to(features), features)

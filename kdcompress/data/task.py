@@ -1,0 +1,33 @@
+"""The one place that says how each task turns manifests into batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kdcompress.data.speech import TrainingBatches, evaluation_batches, speech_items
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from kdcompress.data.batch import Batch
+    from kdcompress.data.items import Item
+    from kdcompress.recipe import Recipe
+    from kdcompress_runtime.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Task:
+    """Readers of one kind of input."""
+
+    training_batches: Callable[..., TrainingBatches]
+    """``(recipe, vocabulary, *, units_per_frame, rank, world)``; batch k is a function of seed and k."""
+    items: Callable[[Path, Recipe, Vocabulary, int], list[Item]]
+    """Items of a manifest: ``(manifest, recipe, vocabulary, units_per_frame)``."""
+    evaluation_batches: Callable[[Sequence[Item], Recipe], Iterator[Batch]]
+    """Every item once, not augmented."""
+
+
+TASKS = {"speech": Task(TrainingBatches, speech_items, evaluation_batches)}
+"""By the ``task`` of a recipe."""

@@ -1,0 +1,46 @@
+"""Scalars of a run by step: ``metrics.jsonl`` and TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from kdcompress.files import write_text
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from kdcompress.run import RunFolder
+
+
+class Metrics:
+    """Appends scalars; what an earlier process wrote after its last checkpoint is dropped on resume."""
+
+    def __init__(self, folder: RunFolder, start: int, accelerator: Accelerator) -> None:
+        self.path, self.accelerator = folder.metrics, accelerator
+        kept: list[dict[str, Any]] = []
+        if folder.metrics.is_file():
+            lines = folder.metrics.read_text(encoding="utf-8").splitlines()
+            kept = [row for row in map(_row, lines) if row and row["step"] <= start]
+        self.seconds = float(kept[-1]["seconds"]) if kept else 0.0
+        if accelerator.is_main_process:
+            write_text(folder.metrics, "".join(json.dumps(row) + "\n" for row in kept))
+        if not accelerator.trackers:
+            accelerator.init_trackers(folder.tensorboard.name)
+
+    def write(self, step: int, seconds: float, scalars: dict[str, float]) -> None:
+        """Append one line and log the same to TensorBoard."""
+        if self.accelerator.is_main_process:
+            row = {"step": step, "seconds": round(seconds, 2), **scalars}
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        self.accelerator.log(scalars, step=step)
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    """Parse one line of metrics; None for one that a kill cut short."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return row if isinstance(row, dict) and "step" in row else None
