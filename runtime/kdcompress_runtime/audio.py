@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kdcompress_runtime.errors import AudioError, AudioFileNotFoundError, MissingDependencyError
 from kdcompress_runtime.resample import resample
@@ -15,13 +14,13 @@ from kdcompress_runtime.resample import resample
 if TYPE_CHECKING:
     from types import ModuleType
 
-Samples = NDArray[np.float32]
-"""Mono audio, shape ``(n,)``, float32, nominally in [-1, 1]."""
+    from numpy.typing import NDArray
+
 _LENGTH_UNKNOWN = 0x7FFFF000
 """Programs that write RIFF to a pipe put this length, or a greater one, into the header."""
 
 
-def read_audio(path: str | Path, sample_rate: int | None = None) -> tuple[Samples, int]:
+def read_audio(path: str | Path, sample_rate: int | None = None) -> tuple[NDArray[np.float32], int]:
     """Read an audio file whole; channels are averaged.
 
     Args:
@@ -50,7 +49,7 @@ def read_audio(path: str | Path, sample_rate: int | None = None) -> tuple[Sample
     return resample(mono, rate, sample_rate), sample_rate
 
 
-def _decode(path: Path) -> tuple[Samples, int]:
+def _decode(path: Path) -> tuple[NDArray[np.float32], int]:
     """Samples of shape ``(n, channels)`` and the rate, or one of our errors."""
     soundfile = _soundfile()
     try:

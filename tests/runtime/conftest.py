@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -20,6 +19,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from kdcompress_runtime import Recognizer
 from kdcompress_runtime.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RATE, UNITS, PAST, AHEAD, HIDDEN = 8000, 80, 3, 2, 12
 KERNEL = PAST + 1 + AHEAD

@@ -192,7 +192,7 @@ def test_a_numpy_integer_is_a_sample_rate(recognizers, audio):
 def test_the_rate_cannot_change_within_a_stream(recognizers, audio):
     stream = recognizers["greedy"].create_stream()
     stream.accept_waveform(audio, 16000)
-    with pytest.raises(AudioError, match="16000 Hz.*8000 Hz"):
+    with pytest.raises(AudioError, match=r"16000 Hz.*8000 Hz"):
         stream.accept_waveform(audio, 8000)
 
 

@@ -1,0 +1,164 @@
+"""Bundles: opened whole or zipped; damage is named, never guessed around."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+
+import pytest
+
+from kdcompress_runtime import (
+    Bundle,
+    BundleCorruptError,
+    BundleError,
+    BundleNotFoundError,
+    BundleVersionError,
+    Recognizer,
+    Vocabulary,
+)
+from kdcompress_runtime.bundle import BundleMetadata
+
+
+@pytest.fixture
+def folder(bundle_path, tmp_path):
+    """A bundle that a test may damage."""
+    return shutil.copytree(bundle_path, tmp_path / "bundle")
+
+
+def change(folder, **fields):
+    path = folder / "bundle.json"
+    row = json.loads(path.read_text(encoding="utf-8"))
+    row.update(fields)
+    path.write_text(json.dumps(row), encoding="utf-8")
+
+
+def zipped(folder, target, skip=()):
+    with zipfile.ZipFile(target, "w") as archive:
+        for file in folder.iterdir():
+            if file.name not in skip:
+                archive.write(file, file.name)
+    return target
+
+
+def test_a_zip_gives_the_same_answers_as_the_folder(folder, tmp_path, audio):
+    path = zipped(folder, tmp_path / "bundle.zip")
+    result = Recognizer.from_dir(path).recognize(audio, 8000)
+    assert result == Recognizer.from_dir(folder).recognize(audio, 8000)
+    assert Bundle.open(path).size() == sum(file.stat().st_size for file in folder.iterdir())
+
+
+def test_metadata_survives_writing_and_reading(folder):
+    metadata = Bundle.open(folder).metadata
+    assert BundleMetadata.loads(metadata.dumps()) == metadata
+    assert metadata.states[1].initial == 0.5
+
+
+def test_a_missing_bundle_is_not_found(tmp_path):
+    for path in (tmp_path / "none", tmp_path / "none.zip"):
+        with pytest.raises(BundleNotFoundError, match="bundle not found"):
+            Recognizer.from_dir(path)
+    with pytest.raises(FileNotFoundError):
+        Recognizer.from_dir(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["bundle.json", "tokens.txt", "model.onnx"])
+def test_a_missing_file_is_named(folder, tmp_path, file):
+    path = zipped(folder, tmp_path / "b.zip", skip=(file,))
+    with pytest.raises(BundleNotFoundError, match=file):
+        Recognizer.from_dir(path)
+    (folder / file).unlink()
+    with pytest.raises(BundleNotFoundError, match=file):
+        Recognizer.from_dir(folder)
+
+
+@pytest.mark.parametrize("file", ["tokens.txt", "model.onnx"])
+@pytest.mark.parametrize("position", [0, -1])
+def test_one_flipped_bit_is_refused_by_name(folder, file, position):
+    content = bytearray((folder / file).read_bytes())
+    content[position] ^= 1
+    (folder / file).write_bytes(bytes(content))
+    with pytest.raises(BundleCorruptError, match=f"{file}.*SHA-256"):
+        Recognizer.from_dir(folder)
+
+
+def test_another_version_is_refused(folder):
+    change(folder, format_version=2)
+    with pytest.raises(BundleVersionError, match="bundle format 2, this runtime reads 1"):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"surprise": 1}, "surprise"),
+        ({"blank_id": 3}, "blank_id is 3"),
+        ({"blank_id": -1}, "blank_id must be"),
+        ({"chunk_frames": 0}, "chunk_frames must be"),
+        ({"lookahead_frames": "2"}, "lookahead_frames must be"),
+        ({"models": []}, "no model file"),
+        ({"models": [{"precision": "float32", "file": "../model.onnx"}]}, "leaves the bundle"),
+        ({"models": [{"precision": "float32", "file": "/etc/passwd"}]}, "leaves the bundle"),
+        ({"models": [{"precision": "float32", "file": "other.onnx"}]}, "other.onnx has no SHA-256"),
+        ({"states": [{"name": "history", "shape": [1, 5]}]}, "history"),
+        ({"input": {"kind": "image", "name": "x", "units_per_frame": 8}}, "'image' is unknown"),
+        ({"input": {"kind": "pcm", "name": "pcm", "units_per_frame": 80}}, "sample_rate"),
+        ({"input": "pcm"}, "malformed"),
+    ],
+)
+def test_metadata_that_no_runtime_could_follow_is_refused(folder, fields, words):
+    change(folder, **fields)
+    with pytest.raises(BundleError, match=words):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe{}", b'"text"'])
+def test_a_broken_bundle_json_is_refused(folder, content):
+    (folder / "bundle.json").write_bytes(content)
+    with pytest.raises(BundleError, match=r"bundle\.json.*export the bundle again"):
+        Bundle.open(folder)
+
+
+def test_climbing_names_in_a_zip_are_never_unpacked(folder, tmp_path):
+    path = zipped(folder, tmp_path / "b.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("../climbed.txt", "x")
+    Bundle.open(path)
+    assert not (tmp_path.parent / "climbed.txt").exists()
+    change(folder, files={"../climbed.txt": "0" * 64, "tokens.txt": "0" * 64})
+    with pytest.raises(BundleError, match="leaves the bundle"):
+        Bundle.open(zipped(folder, tmp_path / "c.zip"))
+
+
+def test_a_file_that_is_no_zip_is_refused(tmp_path):
+    path = tmp_path / "b.zip"
+    path.write_bytes(b"not a zip")
+    with pytest.raises(BundleError, match=r"neither a folder nor a readable \.zip"):
+        Bundle.open(path)
+
+
+def test_a_precision_it_does_not_hold_is_refused_by_name(folder):
+    with pytest.raises(BundleError, match="no int8 model; it holds: float32"):
+        Recognizer.from_dir(folder, precision="int8")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        ("a 0\nb 1\n", "no <blk>"),
+        ("<blk> 0\na 2\n", "without a gap"),
+        ("<blk> 0\na 0\n", "line 2: id 0 appears a second time"),
+        ("<blk> 0\na\n", "line 2: expected 'symbol id'"),
+        ("<blk> 0\na 1\na 2\n", "twice"),
+    ],
+)
+def test_broken_token_tables_are_refused(tmp_path, bundle_writer, tokens, words):
+    with pytest.raises(BundleError, match=words):
+        Bundle.open(bundle_writer(tmp_path / "b", tokens=tokens))
+
+
+def test_text_joins_symbols_at_word_separators():
+    vocabulary = Vocabulary.from_symbols(["▁", "▁th", "ree", "a"])
+    assert vocabulary.text([2, 3, 1, 1, 4, 1]) == "three a"
+    assert vocabulary.text([4, 2, 4]) == "a tha"
+    assert vocabulary.text([]) == ""
