@@ -1,0 +1,13 @@
+"""Errors of the evaluation room."""
+
+from __future__ import annotations
+
+from kdcompress_runtime.errors import KdcompressError
+
+
+class PairingError(KdcompressError, ValueError):
+    """Two systems were to be compared that did not recognise the same utterances."""
+
+
+class RowsError(KdcompressError, ValueError):
+    """The rows of a report folder are missing or were not written by this version."""

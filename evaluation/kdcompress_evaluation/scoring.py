@@ -1,0 +1,148 @@
+"""Text normalisation, and error counts of words and characters by jiwer's alignment."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import jiwer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from jiwer import AlignmentChunk
+
+_APOSTROPHES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u02bc": "'"})
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """A named, versioned rule; a changed rule must get a new version, because rates move with it."""
+
+    name: str
+    """Key in ``NORMALISERS``."""
+    version: int
+    """Raised with every change of behaviour."""
+    description: str
+    """What it does, for the report."""
+    apply: Callable[[str], str]
+    """Raw text to scored text: words separated by single spaces."""
+
+
+@dataclass(frozen=True)
+class ErrorCounts:
+    """Sufficient statistics of an error rate: they add up over utterances."""
+
+    hits: int = 0
+    """Reference units that were recognised."""
+    substitutions: int = 0
+    """Reference units replaced by another."""
+    deletions: int = 0
+    """Reference units that were left out."""
+    insertions: int = 0
+    """Units of the hypothesis that the reference does not have."""
+
+    @property
+    def errors(self) -> int:
+        """Substitutions, deletions and insertions."""
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def reference(self) -> int:
+        """Units (words or characters) of the reference."""
+        return self.hits + self.substitutions + self.deletions
+
+    @property
+    def rate(self) -> float | None:
+        """Errors per reference unit, or ``None`` without reference units."""
+        return self.errors / self.reference if self.reference else None
+
+    def __add__(self, other: ErrorCounts) -> ErrorCounts:
+        return ErrorCounts(
+            self.hits + other.hits,
+            self.substitutions + other.substitutions,
+            self.deletions + other.deletions,
+            self.insertions + other.insertions,
+        )
+
+
+@dataclass(frozen=True)
+class UtteranceScore:
+    """Error counts of one utterance."""
+
+    words: ErrorCounts
+    """Counts of words."""
+    characters: ErrorCounts
+    """Counts of characters; the space between words is one."""
+
+
+@dataclass(frozen=True)
+class DiffPiece:
+    """One run of an aligned word diff."""
+
+    kind: str
+    """``equal``, ``substitute``, ``delete`` or ``insert``."""
+    reference: str
+    """Words of the reference; empty for an insertion."""
+    hypothesis: str
+    """Words of the hypothesis; empty for a deletion."""
+
+
+def plain(text: str) -> str:
+    """Lower-case, NFKC; punctuation and symbols except the apostrophe become spaces; spaces collapse."""
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower()).translate(_APOSTROPHES)
+    kept = (c if c == "'" or unicodedata.category(c)[0] not in "PS" else " " for c in text)
+    return re.sub(r"\s+", " ", "".join(kept)).strip()
+
+
+NORMALISERS: Mapping[str, Normaliser] = {
+    "plain": Normaliser(
+        name="plain",
+        version=1,
+        description="Unicode NFKC, lower-case, typographic apostrophes made plain, all other punctuation and "
+        "symbols replaced by a space, spaces collapsed; numbers and spelling are left as they are",
+        apply=plain,
+    )
+}
+"""Normalisers by name."""
+
+
+def score(references: Sequence[str], hypotheses: Sequence[str], normaliser: Normaliser) -> list[UtteranceScore]:
+    """Align each hypothesis with its reference; an empty reference makes every hypothesis word an insertion.
+
+    Args:
+        references: raw texts, one an utterance.
+        hypotheses: raw texts in the same order.
+        normaliser: applied to both sides.
+    """
+    if not references:
+        return []
+    wanted = [normaliser.apply(text) for text in references]
+    found = [normaliser.apply(text) for text in hypotheses]
+    words = jiwer.process_words(wanted, found).alignments
+    characters = jiwer.process_characters(wanted, found).alignments
+    return [UtteranceScore(_counts(w), _counts(c)) for w, c in zip(words, characters, strict=True)]
+
+
+def word_diff(reference: str, hypothesis: str, normaliser: Normaliser) -> tuple[DiffPiece, ...]:
+    """Align two raw texts and return the runs of equal, substituted, deleted and inserted words."""
+    output = jiwer.process_words([normaliser.apply(reference)], [normaliser.apply(hypothesis)])
+    wanted, found = output.references[0], output.hypotheses[0]
+    return tuple(
+        DiffPiece(
+            kind=chunk.type,
+            reference=" ".join(wanted[chunk.ref_start_idx : chunk.ref_end_idx]),
+            hypothesis=" ".join(found[chunk.hyp_start_idx : chunk.hyp_end_idx]),
+        )
+        for chunk in output.alignments[0]
+    )
+
+
+def _counts(alignment: Sequence[AlignmentChunk]) -> ErrorCounts:
+    """Add up the lengths of one utterance's alignment runs by kind."""
+    length = {"equal": 0, "substitute": 0, "delete": 0, "insert": 0}
+    for chunk in alignment:
+        length[chunk.type] += max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
+    return ErrorCounts(length["equal"], length["substitute"], length["delete"], length["insert"])

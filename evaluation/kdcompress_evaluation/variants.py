@@ -1,0 +1,162 @@
+"""Variants: a bundle at one precision, with a unique name for tables and files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdcompress_runtime.bundle import Bundle
+from kdcompress_runtime.errors import OptionsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kdcompress_runtime.bundle import BundleMetadata
+
+
+@dataclass(frozen=True)
+class VariantInfo:
+    """What is known about a variant before anything is measured."""
+
+    name: str
+    """Unique in a report; also the stem of its files."""
+    bundle_name: str
+    """Name in ``bundle.json``."""
+    bundle_path: str
+    """Where the bundle was read."""
+    precision: str
+    """``float32``, ``int8``..."""
+    model_sha256: str
+    """Of the ONNX file."""
+    tokens_sha256: str
+    """Of ``tokens.txt``."""
+    geometry_sha256: str
+    """Of every field of ``bundle.json`` that decides what is recognised."""
+    size_bytes: int
+    """To ship: model, ``tokens.txt`` and ``bundle.json``."""
+    parameters: int
+    """Trained parameters."""
+    sample_rate: int
+    """Hz."""
+    lookahead_ms: float
+    """How far the output lags the input."""
+    chunk_ms: float
+    """Audio in one streaming step."""
+    provenance: dict[str, Any]
+    """As in ``bundle.json``: teacher, method, recipe, data fingerprints, versions, licence."""
+    measured: dict[str, Any]
+    """As in ``bundle.json``: what export proved."""
+
+    @property
+    def method(self) -> str:
+        """How the model was trained, in the words of its provenance."""
+        method, teacher = self.provenance.get("method"), self.provenance.get("teacher")
+        if isinstance(teacher, dict):
+            teacher = teacher.get("name")
+        if method and teacher:
+            return f"{method}, from {teacher}"
+        if method or teacher:
+            return str(method or f"from {teacher}")
+        return "not stated"
+
+
+def plan_variants(bundles: Sequence[Path], precisions: str) -> list[VariantInfo]:
+    """Open every bundle and list its variants.
+
+    Args:
+        bundles: folders or ``.zip`` files.
+        precisions: ``default`` (one a bundle), ``all``, or the name of one precision.
+
+    Raises:
+        OptionsError: no bundle, or one given twice.
+        BundleError: a bundle cannot be used, or does not hold the precision.
+    """
+    if not bundles:
+        raise OptionsError("no bundle to evaluate; give at least one folder or .zip that `kdcompress export` wrote")
+    resolved = [path.resolve() for path in bundles]
+    twice = [str(path) for path, count in Counter(resolved).items() if count > 1]
+    if twice:
+        raise OptionsError(f"bundle given twice: {', '.join(twice)}; name each bundle once")
+    opened = [Bundle.open(path) for path in bundles]
+    names = _unique([(bundle.metadata.name, bundle.path) for bundle in opened])
+    variants = []
+    for bundle, name in zip(opened, names, strict=True):
+        if precisions == "all":
+            held = [model.precision for model in bundle.metadata.models]
+        else:
+            held = [bundle.metadata.model_file(None if precisions == "default" else precisions).precision]
+        variants += [describe(bundle, name, precision) for precision in held]
+    return variants
+
+
+def describe(bundle: Bundle, name: str, precision: str) -> VariantInfo:
+    """Describe one precision of an opened bundle as ``<name>-<precision>``."""
+    meta = bundle.metadata
+    file = meta.model_file(precision).file
+    return VariantInfo(
+        name=f"{name}-{precision}",
+        bundle_name=meta.name,
+        bundle_path=str(bundle.path),
+        precision=precision,
+        model_sha256=meta.files[file],
+        tokens_sha256=meta.files["tokens.txt"],
+        geometry_sha256=_geometry(meta),
+        size_bytes=bundle.size(precision),
+        parameters=meta.parameters,
+        sample_rate=meta.input.sample_rate or 0,
+        lookahead_ms=meta.lookahead_frames * meta.frame_shift_ms,
+        chunk_ms=meta.chunk_frames * meta.frame_shift_ms,
+        provenance=dict(meta.provenance),
+        measured=dict(meta.measured),
+    )
+
+
+def find_baseline(variants: Sequence[VariantInfo], wanted: str | None) -> VariantInfo:
+    """Return the variant that others are compared with.
+
+    Args:
+        variants: of this report.
+        wanted: name of a variant, or of a bundle (its float32 variant when there is one); ``None``: the first bundle.
+
+    Raises:
+        OptionsError: nothing has that name.
+    """
+    for variant in variants:
+        if wanted == variant.name:
+            return variant
+    bundle = variants[0].bundle_path if wanted is None else None
+    same = [v for v in variants if wanted in {v.bundle_name, Path(v.bundle_path).stem} or v.bundle_path == bundle]
+    if not same:
+        known = ", ".join(variant.name for variant in variants)
+        raise OptionsError(f"no variant or bundle is called {wanted!r}; choose the baseline among: {known}")
+    return next((v for v in same if v.precision == "float32"), same[0])
+
+
+def _geometry(metadata: BundleMetadata) -> str:
+    """Hash of the metadata without names, hashes and records of the past."""
+    bare = replace(metadata, name="", measured={}, provenance={}, files={}, models=(), default_precision="")
+    return hashlib.sha256(json.dumps(asdict(bare), sort_keys=True).encode()).hexdigest()
+
+
+def slug(name: str) -> str:
+    """Return ``name`` with only letters, digits, ``_``, ``-``, ``@`` and dots inside: safe as a file name."""
+    return re.sub(r"[^\w.@-]+", "-", name).strip(".-") or "unnamed"
+
+
+def _unique(named: Sequence[tuple[str, Path]]) -> list[str]:
+    """Bundle names as slugs; those that share one get the name of their folder, then a number."""
+    slugs = [slug(name) for name, _ in named]
+    counts = Counter(slugs)
+    unique: list[str] = []
+    for base, (_, path) in zip(slugs, named, strict=True):
+        name = base if counts[base] == 1 else f"{base}@{slug(path.stem)}"
+        number, candidate = 2, name
+        while candidate in unique:
+            candidate, number = f"{name}-{number}", number + 1
+        unique.append(candidate)
+    return unique

@@ -1,0 +1,92 @@
+"""Numbers as people read them; one place, so that HTML, Markdown and the headline agree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kdcompress_evaluation.bootstrap import Estimate
+
+MISSING = "–"
+_MINUS = "\u2212"
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """``0.0712`` as ``7.12``."""
+    return MISSING if value is None else f"{100 * value:.{digits}f}"
+
+
+def points(value: float | None, digits: int = 2) -> str:
+    """``0.004`` as ``+0.40``, with a real minus sign."""
+    if value is None:
+        return MISSING
+    text = f"{100 * value:+.{digits}f}"
+    if float(text) == 0:
+        return f"{0:.{digits}f}"
+    return text.replace("-", _MINUS)
+
+
+def interval(estimate: Estimate, digits: int = 2) -> str:
+    """``6.20 to 8.10`` in percent."""
+    if estimate.low is None or estimate.high is None:
+        return MISSING
+    return f"{percent(estimate.low, digits)} to {percent(estimate.high, digits)}"
+
+
+def points_interval(estimate: Estimate, digits: int = 2) -> str:
+    """``−0.20 to +0.40``."""
+    if estimate.low is None or estimate.high is None:
+        return MISSING
+    return f"{points(estimate.low, digits)} to {points(estimate.high, digits)}"
+
+
+def megabytes(count: float | None, digits: int = 2) -> str:
+    """Bytes as ``0.95`` (of 10^6)."""
+    return MISSING if count is None else f"{count / 1e6:.{digits}f}"
+
+
+def times(value: float | None) -> str:
+    """A ratio as ``3.1``."""
+    if value is None:
+        return MISSING
+    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
+
+
+def share(value: float) -> str:
+    """A size ratio in plain words: ``0.27`` as ``27 %``."""
+    return f"{100 * value:.0f} %"
+
+
+def milliseconds(value: float | None) -> str:
+    """Three significant digits or so, always two decimals, so that columns align."""
+    return MISSING if value is None else f"{value:.2f}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A plain number with fixed decimals."""
+    return MISSING if value is None else f"{value:.{digits}f}"
+
+
+def millions(count: int) -> str:
+    """Parameters as ``1.53``."""
+    return f"{count / 1e6:.2f}"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 word``, ``2 words``, ``12,345 words``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def decoder(options: Mapping[str, object]) -> str:
+    """``greedy``, or the options of a search that has some."""
+    kind = str(options.get("kind", ""))
+    shown = [
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in options.items()
+        if name != "kind"
+        and not (kind == "greedy" and name != "blank_penalty")
+        and not (name == "blank_penalty" and not value)
+    ]
+    return ", ".join([kind, *shown])
