@@ -13,7 +13,6 @@ from kdcompress_runtime.decoders import (
     DecoderOptions,
     GreedyDecoder,
     Hypothesis,
-    PyctcdecodeDecoder,
     build_decoder,
 )
 from kdcompress_runtime.errors import (
@@ -60,7 +59,6 @@ __all__ = [
     "ModelError",
     "OptionsError",
     "PicklingRefusedError",
-    "PyctcdecodeDecoder",
     "Recognizer",
     "Result",
     "SessionOptions",

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from kdcompress_runtime.decoders.base import Decoder, Hypothesis
 from kdcompress_runtime.decoders.beam import BeamDecoder
 from kdcompress_runtime.decoders.greedy import GreedyDecoder
-from kdcompress_runtime.decoders.pyctcdecode import PyctcdecodeDecoder
 from kdcompress_runtime.errors import OptionsError
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ __all__ = [
     "DecoderOptions",
     "GreedyDecoder",
     "Hypothesis",
-    "PyctcdecodeDecoder",
     "build_decoder",
 ]
 
@@ -87,6 +85,8 @@ def _beam(options: DecoderOptions, vocabulary: Vocabulary) -> Decoder[Any]:
 
 
 def _pyctcdecode(options: DecoderOptions, vocabulary: Vocabulary) -> Decoder[Any]:
+    from kdcompress_runtime.decoders.pyctcdecode import PyctcdecodeDecoder  # few need it
+
     return PyctcdecodeDecoder(
         vocabulary,
         beam_width=options.beam_width,
