@@ -16,7 +16,7 @@ import numpy as np
 
 from kdcompress.data.noise import limit_peak, mix_at_snr, read_noises
 from kdcompress.data.prepared import PreparedFolder, file_sha256, write_flac
-from kdcompress_runtime.audio import Samples, read_audio
+from kdcompress_runtime.audio import read_audio
 from kdcompress_runtime.errors import AudioError, ManifestError, OptionsError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kdcompress.data.noise import Noise
+    from kdcompress.data.noise import Noise, Samples
 
     Progress = Callable[[str, int, int], None]
 

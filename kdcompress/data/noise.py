@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from kdcompress_runtime.audio import Samples, read_audio
+from kdcompress_runtime.audio import read_audio
 from kdcompress_runtime.errors import ManifestError, OptionsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+Samples = NDArray[np.float32]
+"""Mono audio, shape ``(n,)``, in [-1, 1]."""
 ACTIVE_RANGE_DB = 30.0
 """Frames at most this far under the loudest one count as speech."""
 PEAK_LIMIT = 0.99

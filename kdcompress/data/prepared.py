@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from kdcompress_runtime.audio import Samples
+    from numpy.typing import NDArray
 
 SETTINGS_FILE = "settings.json"
 
@@ -91,7 +91,7 @@ def _difference(key: str, found: object, asked: object) -> str:
     return f"{key} is {found!r} there, {asked!r} asked" if simple else f"{key} differs"
 
 
-def write_flac(path: Path, samples: Samples, sample_rate: int) -> None:
+def write_flac(path: Path, samples: NDArray[np.float32], sample_rate: int) -> None:
     """Write float32 samples of shape ``(n,)`` in [-1, 1] as 16-bit FLAC.
 
     Raises:
