@@ -25,5 +25,9 @@ class TrainingDivergedError(KdcompressError, ArithmeticError):
     """The loss is not finite any more."""
 
 
+class DemoError(KdcompressError, RuntimeError):
+    """A step of the demo failed; its log says why."""
+
+
 class DataNotFoundError(KdcompressError, FileNotFoundError):
     """A corpus that a command needs is not where it was looked for."""
