@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from kdcompress import console
 from kdcompress.errors import DataNotFoundError, DemoError
+from kdcompress.recipe import load_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +50,8 @@ class Step:
     """There when the step is done; a step without one always runs."""
     metrics: Path | None = None
     """Where a training run writes how far it is."""
+    updates: int | None = None
+    """Updates of a training run."""
 
 
 def run_demo(output: Path, source: Path, overrides: tuple[str, ...] = ()) -> None:
@@ -77,14 +80,14 @@ def plan(output: Path, source: Path, overrides: tuple[str, ...] = ()) -> list[St
     steps = [Step("data", ("prepare", "digits", "-o", str(data), "--source", str(source)), result=data / "test.jsonl")]
     for recipe in TEACHERS:
         run = output / recipe
-        steps.append(_training(recipe, ("train", recipe, "-o", str(run), *settings), run, after=("data",)))
+        steps.append(_training(recipe, ("train", recipe, "-o", str(run), *settings), run, common))
     for recipe, teacher in STUDENTS.items():
         run = output / recipe
         if teacher is None:
             arguments: tuple[str, ...] = ("train", recipe, "-o", str(run), *settings)
         else:
             arguments = ("distill", recipe, "-o", str(run), "--teacher", str(output / teacher), *settings)
-        steps.append(_training(recipe, arguments, run, after=("data", *([teacher] if teacher else []))))
+        steps.append(_training(recipe, arguments, run, common, teacher))
     bundles = {recipe: output / "bundles" / recipe for recipe in STUDENTS}
     for recipe, bundle in bundles.items():
         arguments = ("export", str(output / recipe), "-o", str(bundle), "--licence", "CC BY-SA 4.0 (trained on FSDD)")
@@ -103,8 +106,12 @@ def plan(output: Path, source: Path, overrides: tuple[str, ...] = ()) -> list[St
     return steps
 
 
-def _training(recipe: str, arguments: tuple[str, ...], run: Path, after: tuple[str, ...]) -> Step:
-    return Step(recipe, arguments, after=after, result=run / "run.json", metrics=run / "metrics.jsonl")
+def _training(
+    recipe: str, arguments: tuple[str, ...], run: Path, overrides: list[str], teacher: str | None = None
+) -> Step:
+    updates = load_recipe(recipe, overrides).train.steps
+    after = ("data", teacher) if teacher else ("data",)
+    return Step(recipe, arguments, after, result=run / "run.json", metrics=run / "metrics.jsonl", updates=updates)
 
 
 def _run_all(steps: list[Step], logs: Path) -> None:
@@ -199,9 +206,8 @@ class _Board:
         """Show how far a training run is."""
         row = _last_row(step.metrics) if step.metrics else None
         if row and self.console.is_terminal:
-            steps = row["step"] / max(row.get("share", 1.0), 1e-9)
-            remark = f"loss {row['loss']:.3f}" if "loss" in row else ""
-            self.progress.update(self.tasks[step.name], completed=row["step"], total=steps, remark=remark)
+            remark = f"{row['step']:.0f} of {step.updates} updates"
+            self.progress.update(self.tasks[step.name], completed=row["step"], total=step.updates, remark=remark)
 
     def finished(self, step: Step) -> None:
         """Show that a step is done."""
