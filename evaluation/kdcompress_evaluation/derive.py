@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 ROWS = "rows"
 """Folder of the raw rows inside a report folder."""
-_WORST = 12
+_WORST = 8
 _FAILURES = 50
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kdcompress_evaluation.summary import Headline
-from kdcompress_evaluation.words import megabytes, percent, points, points_interval, share, times
+from kdcompress_evaluation.words import megabytes, percent, plural, points, points_interval, share, times
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,8 +81,11 @@ def _lowest(best: VariantSummary, variants: Sequence[VariantSummary]) -> str:
 
 def _alone(best: VariantSummary) -> str:
     wer = best.pooled.wer
+    words = best.pooled.words
     text = f"{best.info.name} gets {percent(wer.value)} % of the words wrong"
-    if wer.low is not None:
+    if not words.errors:
+        text = f"{best.info.name} made no error in {plural(words.reference, 'word')}"
+    elif wer.low is not None:
         text += f" (95 % interval {percent(wer.low)} to {percent(wer.high)})"
     text += f" at {megabytes(best.info.size_bytes)} MB"
     if best.speed is not None:

@@ -9,7 +9,8 @@ import jinja2
 from markupsafe import Markup
 
 from kdcompress_evaluation import words
-from kdcompress_evaluation.charts import Point, pareto_chart
+from kdcompress_evaluation.charts import pareto_chart
+from kdcompress_evaluation.labels import Point
 from kdcompress_evaluation.markdown import render_markdown
 from kdcompress_evaluation.records import write_text
 from kdcompress_evaluation.scoring import NORMALISERS
@@ -91,7 +92,11 @@ def key_figures(summary: Summary) -> list[KeyFigure]:
             "Word error rate",
             words.percent(best.pooled.wer.value),
             "%",
-            "95 % interval " + words.interval(best.pooled.wer)
+            (
+                f"95 % interval {words.interval(best.pooled.wer)}"
+                if best.pooled.words.errors
+                else f"no error in {words.plural(best.pooled.words.reference, 'word')}"
+            )
             if alone
             else f"baseline {words.percent(base.pooled.wer.value)} %",
         ),
@@ -163,31 +168,31 @@ def _point(summary: Summary, variant: VariantSummary, x: float, *, front: bool) 
     )
 
 
-def _span(variants: Sequence[VariantSummary]) -> float:
-    """Half the width of the difference column, as a fraction: the farthest end of any interval."""
+def _span(variants: Sequence[VariantSummary]) -> tuple[float, float]:
+    """Ends of the difference column, as fractions: zero and every interval lie inside."""
     ends = [
-        abs(end)
+        end
         for variant in variants
         for accuracy in (variant.pooled, *variant.manifests.values())
         if accuracy.difference is not None
         for end in (accuracy.difference.low, accuracy.difference.high, accuracy.difference.value)
         if end is not None
     ]
-    return max(ends, default=0.0)
+    return min([0.0, *ends]), max([0.0, *ends])
 
 
-def _forest(estimate: Estimate | None, span: float) -> Markup:
-    """A small interval bar around the zero line, drawn to one scale in all rows."""
-    middle, height = _FOREST_WIDTH / 2, _FOREST_HEIGHT
+def _forest(estimate: Estimate | None, span: tuple[float, float]) -> Markup:
+    """A small interval bar beside the zero line, drawn to one scale in all rows."""
+    height, (low, high) = _FOREST_HEIGHT, span
 
     def place(value: float) -> float:
-        return middle + (middle - 4) * value / span if span else middle
+        return 4 + (_FOREST_WIDTH - 8) * ((value - low) / (high - low) if high > low else 0.5)
 
-    parts = [f'<line x1="{middle}" y1="0" x2="{middle}" y2="{height}" class="zero"/>']
+    parts = [f'<line x1="{place(0):.1f}" y1="0" x2="{place(0):.1f}" y2="{height}" class="zero"/>']
     if estimate is not None and estimate.value is not None:
         if estimate.low is not None and estimate.high is not None:
-            low, high = place(estimate.low), place(estimate.high)
-            parts.append(f'<line x1="{low:.1f}" y1="{height / 2}" x2="{high:.1f}" y2="{height / 2}" class="bar"/>')
+            ends = f'x1="{place(estimate.low):.1f}" x2="{place(estimate.high):.1f}"'
+            parts.append(f'<line {ends} y1="{height / 2}" y2="{height / 2}" class="bar"/>')
         parts.append(f'<circle cx="{place(estimate.value):.1f}" cy="{height / 2}" r="3" class="dot"/>')
     # Made of numbers only.
     return Markup(  # noqa: S704

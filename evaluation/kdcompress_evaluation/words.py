@@ -82,11 +82,8 @@ def plural(count: int, noun: str) -> str:
 def decoder(options: Mapping[str, object]) -> str:
     """``greedy``, or the options of a search that has some."""
     kind = str(options.get("kind", ""))
-    shown = [
-        f"{name.replace('_', ' ')} {value}"
-        for name, value in options.items()
-        if name != "kind"
-        and not (kind == "greedy" and name != "blank_penalty")
-        and not (name == "blank_penalty" and not value)
-    ]
+    hidden = {"kind", *(() if options.get("blank_penalty") else ("blank_penalty",))}
+    if kind == "greedy":
+        hidden |= set(options) - {"blank_penalty"}
+    shown = [f"{name.replace('_', ' ')} {value}" for name, value in options.items() if name not in hidden]
     return ", ".join([kind, *shown])
