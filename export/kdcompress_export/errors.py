@@ -1,0 +1,21 @@
+"""Errors of the export room."""
+
+from __future__ import annotations
+
+from kdcompress_runtime.errors import KdcompressError
+
+
+class ExportError(KdcompressError, ValueError):
+    """A run cannot be exported as asked, or the output cannot be written there."""
+
+
+class GraphError(ExportError):
+    """An ONNX graph is not what was asked for: a name, dtype, dimension, operator or opset differs."""
+
+
+class QuantizationError(ExportError):
+    """The int8 graph is not quantized as planned."""
+
+
+class ParityError(ExportError):
+    """A model does not compute what the model it was made from computes."""

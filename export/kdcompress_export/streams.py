@@ -1,0 +1,75 @@
+"""A model run over whole recordings or over pieces of them, its lag undone. Runtime only: no torch, no onnx."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from kdcompress_runtime.audio import Samples
+    from kdcompress_runtime.bundle import BundleMetadata
+    from kdcompress_runtime.model import CtcModel
+
+SYLLABLES_PER_SECOND = 4.0
+
+
+def output_frames(samples: Samples, metadata: BundleMetadata) -> int:
+    """Output frames of a recording ``(n,)``."""
+    return -(-len(samples) // metadata.input.units_per_frame)
+
+
+def padded(samples: Samples, metadata: BundleMetadata) -> NDArray[np.float32]:
+    """Pad a recording ``(n,)`` to whole frames and for the look-ahead; ``(1, (T + D) * units_per_frame)``."""
+    units = metadata.input.units_per_frame
+    total = (output_frames(samples, metadata) + metadata.lookahead_frames) * units
+    return np.pad(samples.astype(np.float32), (0, total - len(samples)))[None]
+
+
+def run_pieces(model: CtcModel, samples: Samples, pieces: Sequence[int] | None = None) -> NDArray[np.float32]:
+    """Log-probabilities ``(T, C)`` of a recording, fed in steps of ``pieces`` frames each (whole when left out)."""
+    units = model.metadata.input.units_per_frame
+    inputs = padded(samples, model.metadata)
+    total = inputs.shape[1] // units
+    ends = np.cumsum(pieces if pieces is not None else [total])
+    if ends[-1] != total:
+        raise ValueError(f"pieces add up to {ends[-1]} frames, the recording has {total}")
+    states, found, start = model.init_states(), [], 0
+    for end in ends:
+        log_probs, states = model.step(inputs[:, start * units : end * units], states)
+        found.append(log_probs[0])
+        start = int(end)
+    return np.concatenate(found)[model.metadata.lookahead_frames :]
+
+
+def random_pieces(total: int, rng: np.random.Generator, longest: int = 40) -> list[int]:
+    """Cut ``total`` frames into pieces of 1 to ``longest``."""
+    pieces: list[int] = []
+    while (left := total - sum(pieces)) > 0:
+        pieces.append(min(left, int(rng.integers(1, longest + 1))))
+    return pieces
+
+
+def speech_like_noise(seconds: float, sample_rate: int, seed: int) -> Samples:
+    """Noise with speech's slope (-6 dB an octave) and syllables, float32 ``(n,)``, peak 0.5; for want of speech."""
+    rng = np.random.default_rng(seed)
+    count = round(seconds * sample_rate)
+    spectrum = np.fft.rfft(rng.standard_normal(count))
+    hertz = np.fft.rfftfreq(count, 1 / sample_rate)
+    noise = np.fft.irfft(spectrum / np.maximum(hertz, 100.0), count)
+    time = np.arange(count) / sample_rate
+    envelope = np.maximum(0.0, np.sin(np.pi * SYLLABLES_PER_SECOND * time + rng.uniform(0, np.pi))) ** 2
+    shaped = noise * envelope
+    return (0.5 * shaped / np.abs(shaped).max()).astype(np.float32)
+
+
+def greedy_text(model: CtcModel, log_probs: NDArray[np.float32]) -> str:
+    """Text of the best label of each frame."""
+    labels = log_probs.argmax(axis=1)
+    blank = model.vocabulary.blank_id
+    starts = np.flatnonzero((labels != np.concatenate(([blank], labels[:-1]))) & (labels != blank))
+    return model.vocabulary.text(labels[starts].tolist())

@@ -1,0 +1,79 @@
+"""Speed of several models side by side: interleaved, one thread, medians. Runtime only: no torch, no onnx."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kdcompress_export.streams import speech_like_noise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from kdcompress_runtime.model import CtcModel
+
+WHOLE_SECONDS = 10.0
+_WHOLE_ROUNDS = 15
+_CHUNK_ROUNDS = 150
+_WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Milliseconds:
+    """Times of one call."""
+
+    p50: float
+    """Median, in ms."""
+    p95: float
+    """95th percentile, in ms."""
+
+
+def cpu_name() -> str:
+    """The CPU's model name."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Milliseconds]:
+    """Time each call ``rounds`` times, taking turns, so that a busy moment slows them all alike."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(_WARM_UP + rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if turn >= _WARM_UP:
+                taken[name].append((time.perf_counter() - start) * 1000)
+    return {
+        name: Milliseconds(float(np.median(values)), float(np.percentile(values, 95))) for name, values in taken.items()
+    }
+
+
+def time_whole(models: Mapping[str, CtcModel], rounds: int = _WHOLE_ROUNDS) -> dict[str, Milliseconds]:
+    """Time one step over 10 s of audio for each model."""
+    some = next(iter(models.values())).metadata
+    return time_steps(models, round(WHOLE_SECONDS * 1000 / some.frame_shift_ms), rounds)
+
+
+def time_steps(models: Mapping[str, CtcModel], frames: int, rounds: int = _CHUNK_ROUNDS) -> dict[str, Milliseconds]:
+    """Time one step of ``frames`` frames for each model."""
+    return interleaved({name: _step(model, frames) for name, model in models.items()}, rounds)
+
+
+def _step(model: CtcModel, frames: int) -> Callable[[], object]:
+    source = model.metadata.input
+    rate = source.sample_rate or 16000
+    samples = frames * source.units_per_frame
+    inputs: NDArray[np.float32] = np.resize(speech_like_noise(samples / rate, rate, seed=0), (1, samples))
+    states = model.init_states()
+    return lambda: model.step(inputs, states)
