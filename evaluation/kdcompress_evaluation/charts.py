@@ -92,7 +92,7 @@ def _frame(axes: Axes, points: Sequence[Point], x_label: str) -> None:
     high = max(p.x for p in points)
     if low > 0 and high / low > 4:
         axes.set_xscale("log")
-        axes.set_xlim(low / (high / low) ** 0.18, high * (high / low) ** 0.18)
+        axes.set_xlim(low / (high / low) ** 0.26, high * (high / low) ** 0.18)
         ticks = _log_ticks(low, high)
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_minor_locator(NullLocator())

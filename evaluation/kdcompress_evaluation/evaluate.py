@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,9 +19,10 @@ from kdcompress_evaluation.rows import read_rows
 from kdcompress_evaluation.scoring import NORMALISERS
 from kdcompress_evaluation.speed import SpeedRecord, TimedUtterance, measure_speed, pick_utterances
 from kdcompress_evaluation.summary import SCHEMA, RunInfo, Summary
-from kdcompress_evaluation.variants import find_baseline, plan_variants, slug
+from kdcompress_evaluation.variants import find_baseline, plan_variants
 from kdcompress_runtime.decoders import DecoderOptions
 from kdcompress_runtime.errors import KdcompressError, OptionsError
+from kdcompress_runtime.manifest import read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -126,7 +128,7 @@ def _plan(bundles: Sequence[Path], manifests: Mapping[str, Path], options: EvalO
     if not manifests:
         raise OptionsError("no manifest to evaluate on; give at least one as NAME=FILE")
     for name in manifests:
-        if name != slug(name):
+        if not re.fullmatch(r"[\w-]+", name):
             raise OptionsError(f"the manifest name {name!r} names files; use letters, digits, - and _ only")
     variants = plan_variants([Path(bundle) for bundle in bundles], options.precisions)
     baseline = find_baseline(variants, options.baseline)
@@ -182,8 +184,6 @@ def _measure(
 
 def _timeable(output: Path, run: RunInfo) -> list[TimedUtterance]:
     """Utterances that every variant recognised, in the order of the manifests."""
-    from kdcompress_runtime.manifest import read_manifest
-
     found = []
     for manifest in run.manifests:
         rows = [read_rows(rows_path(output, variant.name, manifest.name)) for variant in run.variants]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdcompress_runtime.bundle import Bundle
-from kdcompress_runtime.errors import OptionsError
+from kdcompress_runtime.errors import BundleError, OptionsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,12 +86,18 @@ def plan_variants(bundles: Sequence[Path], precisions: str) -> list[VariantInfo]
     names = _unique([(bundle.metadata.name, bundle.path) for bundle in opened])
     variants = []
     for bundle, name in zip(opened, names, strict=True):
-        if precisions == "all":
-            held = [model.precision for model in bundle.metadata.models]
-        else:
-            held = [bundle.metadata.model_file(None if precisions == "default" else precisions).precision]
-        variants += [describe(bundle, name, precision) for precision in held]
+        variants += [describe(bundle, name, precision) for precision in _precisions(bundle, precisions)]
     return variants
+
+
+def _precisions(bundle: Bundle, wanted: str) -> list[str]:
+    """Names of the precisions to evaluate."""
+    if wanted == "all":
+        return [model.precision for model in bundle.metadata.models]
+    try:
+        return [bundle.metadata.model_file(None if wanted == "default" else wanted).precision]
+    except BundleError as error:
+        raise BundleError(f"{bundle.path}: {error}; leave the bundle out, or ask for default or all") from error
 
 
 def describe(bundle: Bundle, name: str, precision: str) -> VariantInfo:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import pytest
 import soundfile
 from onnx import TensorProto, helper, numpy_helper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 from kdcompress_runtime.bundle import BundleMetadata, InputSpec, ModelFile, StateSpec, sha256
 from kdcompress_runtime.vocabulary import Vocabulary
@@ -35,7 +39,7 @@ def write_graph(path: Path, heard: dict[str, str]) -> None:
         target[VOCABULARY.symbols.index(said)] = VOCABULARY.symbols.index(instead)
     levels = np.arange(CLASSES, dtype=np.float32)
     swap = np.zeros((CLASSES, CLASSES), dtype=np.float32)
-    swap[levels.astype(int), target] = 60.0
+    swap[levels.astype(int), target] = 8.0
     constants = {
         "frame_shape": np.array([0, -1, UNITS], dtype=np.int64),
         "levels": levels.reshape(1, 1, CLASSES),
@@ -139,6 +143,21 @@ ITEMS = [
     ("dead ace", "dead ace"),
 ]
 """Reference and what is spoken: a substitution, an insertion, a deletion, an empty reference."""
+
+
+@pytest.fixture
+def items() -> list[tuple[str, str]]:
+    return ITEMS
+
+
+@pytest.fixture
+def make_bundle() -> Callable[..., Path]:
+    return write_bundle
+
+
+@pytest.fixture
+def make_manifest() -> Callable[..., Path]:
+    return write_manifest
 
 
 @pytest.fixture

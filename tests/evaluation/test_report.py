@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import itertools
+import re
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kdcompress_evaluation import words
+from kdcompress_evaluation.charts import pareto_chart
+from kdcompress_evaluation.evaluate import EvalOptions, evaluate
+from kdcompress_evaluation.labels import Point
+from kdcompress_evaluation.report import render_html
+from kdcompress_evaluation.summary import Summary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOSTILE = "<script>alert('x')</script> & <img src=x onerror=alert(1)>"
+
+
+class Page(HTMLParser):
+    """Collects what a page would load, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.tags: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in {"src", "href", "xlink:href", "data", "action", "srcset"} and not (value or "").startswith("#"):
+                self.loads.append(f"{tag} {name}={value}")
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def parse(html: str) -> Page:
+    page = Page()
+    page.feed(html)
+    return page
+
+
+@pytest.fixture
+def report(make_bundle: Any, make_manifest: Any, items: Any, tmp_path: Path) -> Path:
+    """Two bundles, two precisions, two manifests, hostile texts and ids, one missing file."""
+    one = make_bundle(tmp_path / "one", "one", {"float32": {}, "int8": {"e": "d"}})
+    two = make_bundle(tmp_path / "two", "two <b>", {"float32": {"c": "d"}}, padding=30_000)
+    first = make_manifest(tmp_path / "data", "first", items)
+    second = make_manifest(tmp_path / "data", "second", [(HOSTILE, "a"), ("b", "b"), ("c", "c")], speaker=[HOSTILE] * 3)
+    (tmp_path / "data" / "second-2.wav").unlink()
+    options = EvalOptions(
+        precisions="all", baseline="two-b-float32", resamples=1000, speed_utterances=2, command="kdcompress eval <x>"
+    )
+    evaluate([one, two], {"first": first, "second": second}, tmp_path / "out", options)
+    return tmp_path / "out"
+
+
+def test_page_needs_nothing_from_outside(report: Path) -> None:
+    html = (report / "report.html").read_text(encoding="utf-8")
+    page = parse(html)
+    assert page.loads == []
+    assert not {"link", "iframe", "object", "embed", "img"} & set(page.tags)
+    assert not re.search(r"https?://|@import|url\((?!#)", html)
+    assert html.count('<svg class="chart"') == 2
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_page_escapes_hostile_text(report: Path) -> None:
+    html = (report / "report.html").read_text(encoding="utf-8")
+    assert parse(html).tags.count("script") == 1
+    assert HOSTILE not in html
+    assert "two &lt;b&gt;" in html
+    markdown = (report / "report.md").read_text(encoding="utf-8")
+    assert "<script" not in markdown
+    assert "<img" not in markdown
+
+
+def test_page_and_markdown_hold_the_numbers(report: Path) -> None:
+    summary = Summary.read(report / "report.json")
+    text = " ".join(" ".join(parse((report / "report.html").read_text(encoding="utf-8")).text).split())
+    markdown = (report / "report.md").read_text(encoding="utf-8")
+    assert summary.headline.sentence in text
+    assert len(summary.variants) == 3
+    for variant in summary.variants:
+        for accuracy in (variant.pooled, *variant.manifests.values()):
+            for value in (words.percent(accuracy.wer.value), words.interval(accuracy.wer)):
+                assert value in text
+                assert value in markdown
+            if accuracy.difference is not None:
+                assert words.points_interval(accuracy.difference) in text
+        assert variant.info.model_sha256 in text
+        assert variant.info.model_sha256 in markdown
+        assert variant.info.method in text
+        assert variant.speed is not None
+        assert words.milliseconds(variant.speed.chunk_p95_ms) in text
+    for told in ("kdcompress eval <x>", "plain 1", "1,000 draws", "seed 0", summary.run.manifests[0].fingerprint):
+        assert told in text
+    assert "1 utterance failed" in text
+
+
+def test_worst_utterances_are_marked_in_text_too(report: Path) -> None:
+    html = (report / "report.html").read_text(encoding="utf-8")
+    assert "<del>ace</del>" in html
+    assert "<ins>a</ins>" in html
+    assert re.search(r'<span class="sub"><s>c</s> d</span>', html)
+
+
+def test_page_is_a_function_of_the_summary(report: Path) -> None:
+    summary = Summary.read(report / "report.json")
+    assert render_html(summary) == (report / "report.html").read_text(encoding="utf-8")
+
+
+def test_smaller_bundle_within_tolerance_is_the_headline(make_bundle: Any, make_manifest: Any, tmp_path: Path) -> None:
+    big = make_bundle(tmp_path / "big", "big", padding=50_000)
+    small = make_bundle(tmp_path / "small", "small")
+    poor = make_bundle(tmp_path / "poor", "poor", {"float32": {"a": "b"}})
+    manifest = make_manifest(tmp_path / "data", "m", [("a b", "a b"), ("c d", "c e")] * 5)
+    options = EvalOptions(resamples=1000, speed_utterances=0)
+    summary = evaluate([big, small, poor], {"m": manifest}, tmp_path / "out", options)
+    assert summary.headline.chosen == "small-float32"
+    assert summary.headline.sentence.startswith("small-float32 is the best trade-off: ")
+    assert "within noise: 0.00 points" in summary.headline.sentence
+    assert "poor-float32, of the same size, it is better" in summary.headline.reason
+    worse = evaluate([big, poor], {"m": manifest}, tmp_path / "out2", options)
+    assert worse.headline.sentence.startswith("No smaller bundle is shown to stay within +0.5 points of big-float32")
+    assert "for a higher word error rate: +25.00 points" in worse.headline.sentence
+
+
+def test_chart_labels_do_not_touch() -> None:
+    points = [
+        Point(f"variant-{i}", 1.0 + 0.01 * i, 5.0 + 0.3 * i, 4.0 + 0.3 * i, 6.0 + 0.3 * i, i == 0, i == 0, i % 2 == 0)
+        for i in range(5)
+    ]
+    svg = pareto_chart(points, name="t", x_label="size", description='a "quoted" <chart>')
+    assert svg.startswith('<svg class="chart" role="img" aria-label="a &quot;quoted&quot; &lt;chart>"')
+    places = re.findall(r'x="([\d.-]+)" y="([\d.-]+)"[^>]*>variant-\d', svg)
+    heights = sorted(float(y) for _, y in places)
+    assert len(heights) == 5
+    assert min(b - a for a, b in itertools.pairwise(heights)) > 9
+    assert not re.search("#0[1-5]0[1-5]", svg)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0.0042, "+0.42"), (-0.0042, "\u22120.42"), (-0.00001, "0.00"), (None, "–")]
+)
+def test_points(value: float | None, expected: str) -> None:
+    assert words.points(value) == expected
