@@ -1,1 +1,40 @@
-"""Torch student -> proven ONNX bundle."""
+"""Torch student -> proven ONNX bundle. ``verify_bundle`` and ``bench_bundle`` need neither torch nor onnx."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdcompress_export.bench import BenchReport, bench_bundle
+    from kdcompress_export.errors import ExportError, GraphError, ParityError, QuantizationError
+    from kdcompress_export.export import ExportOptions, export_run
+    from kdcompress_export.verify import Check, VerifyReport, verify_bundle
+
+__all__ = [
+    "BenchReport",
+    "Check",
+    "ExportError",
+    "ExportOptions",
+    "GraphError",
+    "ParityError",
+    "QuantizationError",
+    "VerifyReport",
+    "bench_bundle",
+    "export_run",
+    "verify_bundle",
+]
+_HOME = {
+    "bench": ("BenchReport", "bench_bundle"),
+    "errors": ("ExportError", "GraphError", "ParityError", "QuantizationError"),
+    "export": ("ExportOptions", "export_run"),
+    "verify": ("Check", "VerifyReport", "verify_bundle"),
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module attribute may be anything
+    """Import a public name when it is first used, so that verifying does not load torch."""
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

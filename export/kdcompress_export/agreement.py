@@ -12,7 +12,7 @@ from kdcompress_export.streams import greedy_text, output_frames, random_pieces,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kdcompress_runtime.audio import Samples
+    from kdcompress_export.streams import Samples
     from kdcompress_runtime.model import CtcModel
 
 

@@ -16,6 +16,7 @@ from torch.export import Dim
 
 from kdcompress_export.errors import GraphError
 from kdcompress_export.graphs import fold_batch_norm, strip
+from kdcompress_export.signature import METADATA_KEY
 from kdcompress_runtime.bundle import BATCH_AXIS
 from kdcompress_runtime.model import LOG_PROBS, NEXT
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 OPSET = 18
 """The exporter's own opset; later ones are refused by older runtimes, earlier ones not reached reliably."""
 FRAMES_AXIS = "frames"
-METADATA_KEY = "kdcompress"
 _EXAMPLE_BATCH, _EXAMPLE_FRAMES = 2, 3  # not 1: torch would take a 1 for a constant
 
 
@@ -71,7 +71,8 @@ def convert(student: Student, num_tokens: int, geometry: Mapping[str, Any]) -> b
     helper.set_model_props(model, {METADATA_KEY: json.dumps(geometry, ensure_ascii=False, sort_keys=True)})
     check_graph(model, input_spec(student), student.state_specs(), num_tokens)
     checker.check_model(model, full_check=True)
-    return model.SerializeToString()
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def check_graph(model: ModelProto, source: InputSpec, states: Sequence[StateSpec], num_tokens: int) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kdcompress.students.base import Student
-    from kdcompress_runtime.audio import Samples
+    from kdcompress_export.streams import Samples
     from kdcompress_runtime.model import CtcModel
 
 DEFAULT_ATOL = 1e-4

@@ -33,12 +33,12 @@ from kdcompress_export.graphs import (
 from kdcompress_runtime.model import LOG_PROBS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
     from onnx import GraphProto, ModelProto, NodeProto
 
-    from kdcompress_runtime.audio import Samples
+    from kdcompress_export.streams import Samples
     from kdcompress_runtime.model import CtcModel
 
 CalibrationName = Literal["minmax", "entropy", "percentile"]
@@ -105,7 +105,11 @@ class StepReader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime is 
 
 
 def quantize(
-    content: bytes, model: CtcModel, recordings: Iterable[Samples], options: QuantizeOptions | None = None
+    content: bytes,
+    model: CtcModel,
+    recordings: Iterable[Samples],
+    options: QuantizeOptions | None = None,
+    properties: Mapping[str, str] | None = None,
 ) -> QuantizedModel:
     """Quantize an exported student.
 
@@ -114,6 +118,7 @@ def quantize(
         model: the same, loaded.
         recordings: training audio at the model's rate, float32, ``(n,)`` each; read one after the other.
         options: see there.
+        properties: go into the file as ``metadata_props``.
 
     Raises:
         QuantizationError: the frontend cannot be told from the encoder, no audio was given, or a weighted
@@ -122,7 +127,6 @@ def quantize(
     options = options or QuantizeOptions()
     reader = StepReader(model, recordings)
     prepared = onnx.load_from_string(content)
-    properties = {entry.key: entry.value for entry in prepared.metadata_props}
     head_to_matmul(prepared)
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "prepared.onnx"), Path(folder, "int8.onnx")
@@ -152,7 +156,7 @@ def quantize(
     store_in_16_bits(quantized, [name for name in arrays(quantized.graph) if FRONTEND_MARK in name])
     strip(quantized)
     del quantized.metadata_props[:]
-    helper.set_model_props(quantized, properties)
+    helper.set_model_props(quantized, dict(properties or {}))
     nodes = check_quantized(quantized)
     return QuantizedModel(quantized.SerializeToString(), nodes, reader.frames)
 
@@ -283,7 +287,7 @@ def derive_bias_scales(graph: GraphProto) -> None:
         scales = [written[name].input[1] for name in users[0].input[:2] if name in written]
         if len(scales) != 2 or any(name not in values for name in scales):
             continue
-        product = values[scales[0]] * values[scales[1]]
+        product = np.multiply(values[scales[0]], values[scales[1]], dtype=np.float32)
         if not np.allclose(product, values[bias.input[1]], rtol=1e-5, atol=0):
             continue
         output = f"{bias.input[0]}_scale_product"

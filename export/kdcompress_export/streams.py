@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
-    from kdcompress_runtime.audio import Samples
     from kdcompress_runtime.bundle import BundleMetadata
     from kdcompress_runtime.model import CtcModel
 
+Samples = NDArray[np.float32]
+"""Mono audio at the model's rate, shape ``(n,)``, float32, nominally in [-1, 1]."""
 SYLLABLES_PER_SECOND = 4.0
 
 
@@ -27,7 +27,9 @@ def padded(samples: Samples, metadata: BundleMetadata) -> NDArray[np.float32]:
     """Pad a recording ``(n,)`` to whole frames and for the look-ahead; ``(1, (T + D) * units_per_frame)``."""
     units = metadata.input.units_per_frame
     total = (output_frames(samples, metadata) + metadata.lookahead_frames) * units
-    return np.pad(samples.astype(np.float32), (0, total - len(samples)))[None]
+    room: NDArray[np.float32] = np.zeros((1, total), dtype=np.float32)
+    room[0, : len(samples)] = samples
+    return room
 
 
 def run_pieces(model: CtcModel, samples: Samples, pieces: Sequence[int] | None = None) -> NDArray[np.float32]:
@@ -64,7 +66,7 @@ def speech_like_noise(seconds: float, sample_rate: int, seed: int) -> Samples:
     time = np.arange(count) / sample_rate
     envelope = np.maximum(0.0, np.sin(np.pi * SYLLABLES_PER_SECOND * time + rng.uniform(0, np.pi))) ** 2
     shaped = noise * envelope
-    return (0.5 * shaped / np.abs(shaped).max()).astype(np.float32)
+    return (0.5 * shaped / max(1e-9, float(np.abs(shaped).max()))).astype(np.float32)
 
 
 def greedy_text(model: CtcModel, log_probs: NDArray[np.float32]) -> str:

@@ -1,0 +1,140 @@
+"""Writing a bundle so that nobody ever sees half of one, and only a bundle is ever replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import zipfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from kdcompress_export.errors import ExportError
+from kdcompress_runtime.bundle import METADATA_FILE, Bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+ZIP_SUFFIX = ".zip"
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same content gives the same file
+
+
+def write_bundle(output: Path, contents: Mapping[str, bytes], *, overwrite: bool = True) -> None:
+    """Write a bundle: a folder, or one file when ``output`` ends in ``.zip``.
+
+    Everything goes to a temporary sibling, is read back, and moves into place at the end. Whatever interrupts it,
+    no half-written output stays and a bundle that was there before stays whole.
+
+    Args:
+        output: where; its parents are made.
+        contents: file names and contents, ``bundle.json`` among them.
+        overwrite: replace a bundle that is there.
+
+    Raises:
+        ExportError: something is there that is no bundle, or ``overwrite`` is off, or it cannot be written.
+    """
+    check_replaceable(output, overwrite=overwrite)
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        _remove(temporary)
+        if output.suffix == ZIP_SUFFIX:
+            _write_zip(temporary, contents)
+        else:
+            temporary.mkdir()
+            for name, content in contents.items():
+                (temporary / name).write_bytes(content)
+        written = Bundle.open(temporary)
+        for name in written.metadata.files:
+            written.read(name)
+        _move(temporary, output)
+    except OSError as error:
+        raise ExportError(
+            f"cannot write the bundle to {output} ({error}); choose another place or make room"
+        ) from error
+    finally:
+        _remove(temporary)
+
+
+def check_replaceable(output: Path, *, overwrite: bool) -> None:
+    """Refuse an output that would destroy something.
+
+    Raises:
+        ExportError: something is there that is no bundle, holds more than a bundle, or may not be overwritten.
+    """
+    if not output.exists() and not output.is_symlink():
+        return
+    if output.is_dir() and not any(output.iterdir()):
+        return
+    named = _bundle_files(output)
+    if named is None:
+        raise ExportError(f"{output} is there and is no bundle; name another output, or remove it yourself")
+    foreign = sorted({entry.name for entry in output.iterdir()} - named) if output.is_dir() else []
+    if foreign:
+        raise ExportError(f"{output} holds more than a bundle ({', '.join(foreign[:3])}); name another output")
+    if not overwrite:
+        raise ExportError(f"{output} is there already; name another output, or allow overwriting")
+
+
+def _bundle_files(path: Path) -> set[str] | None:
+    """Names that the ``bundle.json`` at ``path`` accounts for; None where there is none."""
+    try:
+        if path.is_dir():
+            row: Any = json.loads((path / METADATA_FILE).read_text(encoding="utf-8"))
+        else:
+            with zipfile.ZipFile(path) as archive:
+                row = json.loads(archive.read(METADATA_FILE))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+    if not isinstance(row, dict) or "format_version" not in row or not isinstance(row.get("files"), dict):
+        return None
+    return {METADATA_FILE, *row["files"]}
+
+
+def _write_zip(path: Path, contents: Mapping[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            entry = zipfile.ZipInfo(name, _ZIP_TIME)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, content)
+
+
+def _move(temporary: Path, output: Path) -> None:
+    if not output.is_dir() or not any(output.iterdir()):
+        if output.is_dir():
+            output.rmdir()
+        temporary.replace(output)
+        return
+    # A folder with content cannot be replaced in one step; between the two renames nothing may interrupt.
+    old = output.with_name(f".{output.name}.{os.getpid()}.old")
+    with _uninterrupted():
+        output.rename(old)
+        try:
+            temporary.replace(output)
+        except BaseException:
+            old.rename(output)
+            raise
+    _remove(old)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold back Ctrl-C for the two renames inside; it comes right after."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,233 @@
+"""The proof of a bundle, repeated on this machine. Needs the runtime alone: no torch, no onnx, no run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import onnxruntime
+
+from kdcompress_export.agreement import compare_models
+from kdcompress_export.calibration import choose_entries, read_recordings
+from kdcompress_export.prove import (
+    FLOAT,
+    INT8,
+    MAX_WORSE_POINTS,
+    MIN_AGREEMENT,
+    SPLIT_ATOL,
+    measure_speed,
+    probe_recordings,
+    worst_split,
+)
+from kdcompress_export.signature import METADATA_KEY, geometry
+from kdcompress_export.timing import cpu_name
+from kdcompress_runtime.bundle import Bundle, BundleMetadata
+from kdcompress_runtime.errors import BundleCorruptError, ModelError
+from kdcompress_runtime.model import CtcModel, SessionOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from kdcompress_export.error_rates import ErrorRates
+    from kdcompress_export.streams import Samples
+
+_RECORDINGS = 4
+_AGREEMENT_SLACK = 0.05
+_PROBE_SLACK = 0.02
+_RATE_SLACK_POINTS = 0.5
+"""Another CPU may round otherwise; half a point of word error rate is more than that."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check."""
+
+    name: str
+    """What was checked."""
+    passed: bool
+    """Whether it held."""
+    detail: str
+    """One line with the numbers."""
+    values: dict[str, float]
+    """The numbers."""
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """All checks of a bundle."""
+
+    bundle: str
+    """Path."""
+    cpu: str
+    """Model name of this machine's CPU."""
+    onnxruntime: str
+    """Version."""
+    audio: str
+    """What the models were run on."""
+    checks: tuple[Check, ...]
+    """In the order they ran; where hashes or graphs fail, what depends on them is not run."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check held."""
+        return all(check.passed for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        return {**asdict(self), "passed": self.passed}
+
+
+def verify_bundle(bundle: Path, *, manifest: Path | None = None) -> VerifyReport:
+    """Check hashes, graphs, whole against pieces, int8 against float32, speed and, with a manifest, error rates.
+
+    Args:
+        bundle: folder or ``.zip``.
+        manifest: recordings to run; synthetic noise when left out, and no error rates.
+
+    Raises:
+        BundleError: there is no bundle, or its ``bundle.json`` cannot be read.
+        ManifestError, AudioError: the manifest cannot be read.
+    """
+    audio = "synthetic noise (no manifest was given)" if manifest is None else str(manifest)
+    report = VerifyReport(str(bundle), cpu_name(), onnxruntime.__version__, audio, ())
+    try:
+        opened = Bundle.open(bundle)
+    except BundleCorruptError as error:
+        return replace(report, checks=(Check("hashes", passed=False, detail=str(error), values={}),))
+    checks = [_check_hashes(opened)]
+    if not checks[0].passed:
+        return replace(report, checks=tuple(checks))
+    models: dict[str, CtcModel] = {}
+    for file in opened.metadata.models:
+        check, model = _check_graph(opened, file.precision)
+        checks.append(check)
+        if model is not None:
+            models[file.precision] = model
+    if all(check.passed for check in checks):
+        checks += _check_models(opened.metadata, models, manifest)
+    return replace(report, checks=tuple(checks))
+
+
+def _check_hashes(bundle: Bundle) -> Check:
+    try:
+        size = sum(len(bundle.read(name)) for name in bundle.metadata.files)
+    except BundleCorruptError as error:
+        return Check("hashes", passed=False, detail=str(error), values={})
+    count = len(bundle.metadata.files)
+    return Check("hashes", passed=True, detail=f"{count} files, {size} bytes", values={"bytes": size})
+
+
+def _check_graph(bundle: Bundle, precision: str) -> tuple[Check, CtcModel | None]:
+    """Load a model and compare graph and embedded geometry with ``bundle.json``."""
+    name = f"graph {precision}"
+    try:
+        model = CtcModel.from_bundle(bundle, precision)
+    except ModelError as error:
+        return Check(name, passed=False, detail=str(error), values={}), None
+    content = bundle.read(bundle.metadata.model_file(precision).file)
+    session = onnxruntime.InferenceSession(content, SessionOptions().build(), providers=["CPUExecutionProvider"])
+    embedded = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    expected = json.loads(json.dumps(geometry(bundle.metadata, precision)))
+    if embedded is None or json.loads(embedded) != expected:
+        detail = "the geometry inside the file is not that of bundle.json: this is another model"
+        return Check(name, passed=False, detail=detail, values={}), None
+    return Check(
+        name, passed=True, detail="names, dtypes, dimensions and geometry as bundle.json says", values={}
+    ), model
+
+
+def _check_models(metadata: BundleMetadata, models: Mapping[str, CtcModel], manifest: Path | None) -> Iterator[Check]:
+    rate = metadata.input.sample_rate or 16000
+    probe = probe_recordings(rate)
+    recordings: list[Samples] = []
+    if manifest is not None:
+        recordings = list(read_recordings(choose_entries(manifest, _RECORDINGS), rate))
+    for precision, model in models.items():
+        yield _check_splits(precision, model, recordings or probe)
+    if {FLOAT, INT8} <= models.keys():
+        yield _check_agreement(
+            "int8 agrees with float32 on noise", metadata, models, probe, key="probe", slack=_PROBE_SLACK
+        )
+        if recordings:
+            name = "int8 agrees with float32 on recordings"
+            yield _check_agreement(name, metadata, models, recordings, key="agreement", slack=_AGREEMENT_SLACK)
+        yield _check_speed(metadata, models)
+    if manifest is not None:
+        from kdcompress_export.error_rates import measure_error_rates
+
+        yield from _check_error_rates(metadata, measure_error_rates(models, manifest))
+
+
+def _check_splits(precision: str, model: CtcModel, recordings: list[Samples]) -> Check:
+    found, atol = worst_split(model, recordings), SPLIT_ATOL.get(precision, SPLIT_ATOL[INT8])
+    texts = "texts equal" if found.texts_equal else "texts DIFFER"
+    return Check(
+        f"whole equals pieces {precision}",
+        passed=found.max_abs_diff <= atol and found.texts_equal,
+        detail=f"largest difference {found.max_abs_diff:.2g} nats, allowed {atol:g}; {texts}",
+        values={"max_abs_diff": found.max_abs_diff, "atol": atol},
+    )
+
+
+def _check_agreement(
+    name: str,
+    metadata: BundleMetadata,
+    models: Mapping[str, CtcModel],
+    recordings: list[Samples],
+    *,
+    key: str,
+    slack: float,
+) -> Check:
+    """Compare with what export found on the same (``probe``) or like (``agreement``) audio."""
+    found = compare_models(models[FLOAT], models[INT8], recordings)
+    recorded = metadata.measured.get(INT8, {}).get(key, {})
+    least = recorded.get("argmax_agreement", MIN_AGREEMENT) - slack
+    most = 1.5 * recorded.get("mean_abs_diff", 1.0) + slack
+    return Check(
+        name,
+        passed=found.argmax_agreement >= least and found.mean_abs_diff <= most,
+        detail=(
+            f"same label in {100 * found.argmax_agreement:.2f} % of {found.frames} frames (at least "
+            f"{100 * least:.2f}); mean difference {found.mean_abs_diff:.3g} nats (at most {most:.3g})"
+        ),
+        values={"argmax_agreement": found.argmax_agreement, "mean_abs_diff": found.mean_abs_diff},
+    )
+
+
+def _check_speed(metadata: BundleMetadata, models: Mapping[str, CtcModel]) -> Check:
+    """int8 must be the faster one wherever it is the default."""
+    speed = measure_speed(models)
+    faster = min(speed.whole_ratio, speed.chunk_ratio) >= 1.0
+    return Check(
+        "int8 is faster" if metadata.default_precision == INT8 else "int8 speed (float32 is the default)",
+        passed=faster or metadata.default_precision != INT8,
+        detail=f"{speed.whole_ratio:.2f}x on 10 s, {speed.chunk_ratio:.2f}x on a chunk, one thread",
+        values={"whole_ratio": speed.whole_ratio, "chunk_ratio": speed.chunk_ratio},
+    )
+
+
+def _check_error_rates(metadata: BundleMetadata, found: ErrorRates) -> Iterator[Check]:
+    """Compare with the bundle's own rates where the items are the same, and the precisions with each other."""
+    recorded = metadata.measured.get("error_rates")
+    rows = recorded if isinstance(recorded, dict) else {}
+    same = rows.get("fingerprint") == found.fingerprint and rows.get("utterances") == found.utterances
+    for precision, rate in found.rates.items():
+        before = rows.get("rates", {}).get(precision, {}).get("wer") if same else None
+        note = "the bundle records none for these items" if before is None else f"recorded {before:.2f} %"
+        yield Check(
+            f"word error rate {precision}",
+            passed=before is None or abs(rate.wer - before) <= _RATE_SLACK_POINTS,
+            detail=f"{rate.wer:.2f} % of {found.words} words ({note})",
+            values={"wer": rate.wer, "cer": rate.cer},
+        )
+    if {FLOAT, INT8} <= found.rates.keys():
+        paired = found.paired(INT8, FLOAT)
+        worse = paired.wer > MAX_WORSE_POINTS and paired.low > 0
+        yield Check(
+            "int8 makes no more errors than float32",
+            passed=not worse or metadata.default_precision != INT8,
+            detail=f"{paired.wer:+.2f} points, 95 % interval {paired.low:+.2f} to {paired.high:+.2f}",
+            values=asdict(paired),
+        )
