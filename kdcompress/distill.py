@@ -26,7 +26,6 @@ from kdcompress.layers import count_parameters
 from kdcompress.measure import measure
 from kdcompress.metrics import Metrics
 from kdcompress.provenance import data_provenance, file_sha256, versions
-from kdcompress.recipe import OracleConfig
 from kdcompress.run import RunFolder
 from kdcompress.teachers.leak import leak_report
 from kdcompress.trainer import Trainer, setup
@@ -179,8 +178,8 @@ def dev_measurements(trainer: Trainer) -> dict[str, float]:
         return {}
     task = TASKS[recipe.task]
     items = task.items(recipe.data.dev, recipe, trainer.vocabulary, trainer.network.units_per_frame)
-    sees_labels = isinstance(recipe.model, OracleConfig)
-    return measure(trainer.network, task.evaluation_batches(items, recipe), trainer.vocabulary, sees_labels=sees_labels)
+    batches = task.evaluation_batches(items, recipe)
+    return measure(trainer.network, batches, trainer.vocabulary, sees_labels=recipe.model.sees_labels)
 
 
 def _finish(trainer: Trainer, seconds: float) -> dict[str, Any]:
@@ -204,7 +203,7 @@ def _finish(trainer: Trainer, seconds: float) -> dict[str, Any]:
             "kind": trainer.teacher.recipe.model.kind,
             "sha256": file_sha256(trainer.teacher.folder.weights),
         }
-    if isinstance(recipe.model, OracleConfig) and recipe.data.dev:
+    if recipe.model.sees_labels and recipe.data.dev:
         task = TASKS[recipe.task]
         items = task.items(recipe.data.dev, recipe, trainer.vocabulary, network.units_per_frame)
         summary["leak"] = leak_report(network, task.evaluation_batches(items, recipe), trainer.vocabulary).to_json()

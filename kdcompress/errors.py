@@ -25,8 +25,8 @@ class TrainingDivergedError(KdcompressError, ArithmeticError):
     """The loss is not finite any more."""
 
 
-class DemoError(KdcompressError, RuntimeError):
-    """A step of the demo failed; its log says why."""
+class StepError(KdcompressError, RuntimeError):
+    """A step of several commands failed; its log says why."""
 
 
 class DataNotFoundError(KdcompressError, FileNotFoundError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -132,6 +132,8 @@ class EncoderConfig(Settings):
 class ConventionalConfig(Settings):
     """A full-context CTC teacher."""
 
+    sees_labels: ClassVar[bool] = False
+
     kind: Literal["conventional"]
     """Selects this teacher."""
     subsampling_factor: int = Field(default=4, ge=1)
@@ -141,7 +143,9 @@ class ConventionalConfig(Settings):
 
 
 class OracleConfig(Settings):
-    """An Oracle Teacher: sees input and reference (arXiv 2111.03664; options of A.3)."""
+    """An Oracle Teacher: sees input and reference (Yoon et al., arXiv 2111.03664)."""
+
+    sees_labels: ClassVar[bool] = True
 
     kind: Literal["oracle"]
     """Selects this teacher."""
@@ -187,6 +191,8 @@ PRESETS = {
 
 class SeparableConvConfig(Settings):
     """The depthwise-separable convolution student."""
+
+    sees_labels: ClassVar[bool] = False
 
     kind: Literal["separable_conv"]
     """Selects this student."""
@@ -271,7 +277,11 @@ class DistillConfig(Settings):
     """The student answers this many frames after the teacher; for students with little look-ahead."""
 
 
-ModelConfig = Annotated[SeparableConvConfig | ConventionalConfig | OracleConfig, Field(discriminator="kind")]
+StudentConfig = SeparableConvConfig
+"""What a student's ``model`` section can be; a union when there are more."""
+TeacherConfig = ConventionalConfig | OracleConfig
+"""What a teacher's ``model`` section can be."""
+ModelConfig = Annotated[StudentConfig | TeacherConfig, Field(discriminator="kind")]
 
 
 class Recipe(Settings):
@@ -300,7 +310,7 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
-        if self.distill and not isinstance(self.model, SeparableConvConfig):
+        if self.distill and isinstance(self.model, TeacherConfig):
             raise ValueError(
                 f"distill needs a student, but model.kind is {self.model.kind}; remove the distill section"
             )
@@ -369,7 +379,8 @@ def _overridden(tree: dict[str, Any], override: str) -> dict[str, Any]:
 
 
 def _sentence(item: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
-    place = [str(part) for part in item["loc"] if part not in KINDS]
+    # pydantic names the member of a union in the place of an error; the file has no such key
+    place = [str(part) for index, part in enumerate(item["loc"]) if not (index == 1 and item["loc"][0] == "model")]
     name = ".".join(place)
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(place[-1], _known_keys(), n=1)
@@ -382,9 +393,6 @@ def _sentence(item: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
         if name and item["type"] != "value_error"
         else f"{name}: {message}".removeprefix(": ")
     )
-
-
-KINDS = ("separable_conv", "conventional", "oracle")
 
 
 def _known_keys() -> list[str]:

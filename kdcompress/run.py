@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from kdcompress.errors import RunError
 from kdcompress.frontend import LogMel
-from kdcompress.recipe import Recipe, SeparableConvConfig, load_recipe
+from kdcompress.recipe import Recipe, StudentConfig, load_recipe
 from kdcompress.students import build_student
 from kdcompress.students.base import Student
 from kdcompress.teachers import build_teacher
@@ -79,7 +79,7 @@ class TrainedRun:
 def build_network(recipe: Recipe, num_tokens: int) -> CtcNetwork:
     """Build the network of a recipe with fresh weights."""
     frontend = LogMel(recipe.frontend)
-    if isinstance(recipe.model, SeparableConvConfig):
+    if isinstance(recipe.model, StudentConfig):
         return build_student(recipe.model, frontend, num_tokens)
     return build_teacher(recipe.model, frontend, num_tokens)
 

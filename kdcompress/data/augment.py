@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from kdcompress.data.noise import mix_at_snr
+from kdcompress.data.noise import limit_peak, mix_at_snr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ def augment_waveform(
         noise = noises[int(rng.integers(len(noises)))]
         samples = mix_at_snr(samples, noise.samples, float(rng.uniform(*config.noise.snr_db)), rng)
     gain = 10 ** (rng.uniform(*config.gain_db) / 20)
-    return np.clip(samples * np.float32(gain), -1.0, 1.0).astype(np.float32)
+    return limit_peak((samples * np.float32(gain)).astype(np.float32))
 
 
 def mask_features(features: Tensor, lengths: Tensor, fill: Tensor, config: SpecAugment, seeds: Sequence[int]) -> Tensor:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+LOG_ZERO = -80.0
+"""Floor of a teacher's log-probability: zero times minus infinity would be NaN."""
+
+
 def frame_kl(
     student: Tensor,
     teacher: Tensor,
@@ -60,10 +64,11 @@ def frame_kl(
     if delay_frames:
         student, teacher, selected = student[:, delay_frames:], teacher[:, :-delay_frames], selected[:, :-delay_frames]
         selected = selected & valid[:, delay_frames:]
-    log_student = (student.float() / temperature).log_softmax(dim=2)
-    log_teacher = (teacher / temperature).log_softmax(dim=2)
-    divergence = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(dim=2)
-    return temperature**2 * divergence.masked_fill(~selected, 0.0).sum() / valid.sum()
+    # frames that do not count are left out before any arithmetic: whatever stands there has no gradient either
+    log_student = (student[selected].float() / temperature).log_softmax(dim=1)
+    log_teacher = (teacher[selected].clamp(min=LOG_ZERO) / temperature).log_softmax(dim=1)
+    divergence = F.kl_div(log_student, log_teacher, reduction="sum", log_target=True)
+    return temperature**2 * divergence / valid.sum()
 
 
 def select_all(spikes: Tensor, valid: Tensor, context: int) -> Tensor:  # noqa: ARG001

@@ -8,13 +8,13 @@ from kdcompress.students.separable_conv import SeparableConvStudent
 
 if TYPE_CHECKING:
     from kdcompress.network import Frontend
-    from kdcompress.recipe import SeparableConvConfig
+    from kdcompress.recipe import StudentConfig
     from kdcompress.students.base import Student
 
 STUDENTS = {"separable_conv": SeparableConvStudent}
 
 
-def build_student(config: SeparableConvConfig, frontend: Frontend, num_tokens: int) -> Student:
+def build_student(config: StudentConfig, frontend: Frontend, num_tokens: int) -> Student:
     """Build the student that ``config.kind`` names, with fresh weights.
 
     Args:

@@ -9,10 +9,10 @@ from kdcompress.teachers.oracle import OracleTeacher
 
 if TYPE_CHECKING:
     from kdcompress.network import CtcNetwork, Frontend
-    from kdcompress.recipe import ConventionalConfig, OracleConfig
+    from kdcompress.recipe import TeacherConfig
 
 
-def build_teacher(config: ConventionalConfig | OracleConfig, frontend: Frontend, num_tokens: int) -> CtcNetwork:
+def build_teacher(config: TeacherConfig, frontend: Frontend, num_tokens: int) -> CtcNetwork:
     """Build the teacher that ``config.kind`` names, with fresh weights; arguments as for ``build_student``."""
     if config.kind == "oracle":
         return OracleTeacher(config, frontend, num_tokens)
