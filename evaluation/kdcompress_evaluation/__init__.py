@@ -1,1 +1,22 @@
-"""Bundles x manifests -> rows -> report. Imports the runtime alone, never torch."""
+"""Bundles x manifests -> rows -> report. Imports the runtime, never torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdcompress_evaluation.pipeline import EvalOptions, evaluate
+    from kdcompress_evaluation.summary import Summary
+
+__all__ = ["EvalOptions", "Summary", "evaluate"]
+
+_HOMES = {"EvalOptions": "pipeline", "Summary": "summary", "evaluate": "pipeline"}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    """Import on first use: the process that measures memory must not hold matplotlib and jiwer."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -140,7 +140,7 @@ def _side_by_side(axes: Axes, points: Sequence[Point]) -> list[float]:
     for index in [*sorted(range(len(points)), key=lambda i: pixels[i]), None]:
         if group and (index is None or pixels[index] - pixels[group[0]] > _APART):
             middle = sum(pixels[i] for i in group) / len(group)
-            for place, member in enumerate(sorted(group, key=lambda i: -points[i].y)):
+            for place, member in enumerate(sorted(group, key=lambda i: (points[i].x, -points[i].y))):
                 target = middle + (place - (len(group) - 1) / 2) * _APART
                 shifts[member] = target - pixels[member] if len(group) > 1 else 0.0
             group = []

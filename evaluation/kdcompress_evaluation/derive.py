@@ -79,9 +79,15 @@ def summarise(output: Path) -> Summary:
     variants = _variants(run, accuracies, record)
     failures = _failures(run, table)
     failed = len({(failure.manifest, failure.id) for failure in failures})
-    summary = Summary(
+    chosen = write_headline(run, variants, None).chosen
+    rival = _rival(chosen, variants)
+    lead = None if rival is None else (rival, _lead(run, table, chosen, rival))
+    headline = write_headline(run, variants, lead)
+    return Summary(
         run=run,
-        headline=write_headline(run, variants, None),
+        headline=headline.sentence,
+        reason=headline.reason,
+        chosen=chosen,
         variants=variants,
         worst={v.name: _worst(run, table, v.name) for v in run.variants},
         failures=tuple(failures[:_FAILURES]),
@@ -90,11 +96,6 @@ def summarise(output: Path) -> Summary:
         speed_machine=None if record is None else record.machine,
         notes=write_notes(run, variants, unit, failed, record),
     )
-    rival = _rival(summary.headline.chosen, variants)
-    if rival is None:
-        return summary
-    lead = _lead(run, table, summary.headline.chosen, rival)
-    return replace(summary, headline=write_headline(run, variants, (rival, lead)))
 
 
 def _read_table(output: Path, run: RunInfo) -> _Table:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kdcompress_evaluation.summary import Headline
 from kdcompress_evaluation.words import megabytes, percent, plural, points, points_interval, share, times
 
 if TYPE_CHECKING:
@@ -12,6 +12,19 @@ if TYPE_CHECKING:
 
     from kdcompress_evaluation.bootstrap import Estimate
     from kdcompress_evaluation.summary import RunInfo, VariantSummary
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The answer."""
+
+    sentence: str
+    """In plain words."""
+    reason: str
+    """How it stands against its neighbours; may be empty."""
+    chosen: str
+    """Name of the variant it is about."""
+
 
 _SAME_SIZE = 1.1
 """Bundles within this ratio count as equally big."""

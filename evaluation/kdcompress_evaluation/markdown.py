@@ -32,7 +32,7 @@ def render_markdown(summary: Summary) -> str:
 def _top(summary: Summary) -> Iterator[str]:
     yield "# Evaluation report"
     yield ""
-    yield f"**{_text(summary.headline.sentence)}** {_text(summary.headline.reason)}".strip()
+    yield f"**{_text(summary.headline)}** {_text(summary.reason)}".strip()
     yield ""
     for note in summary.notes:
         yield f"- {_text(note)}"
@@ -102,7 +102,7 @@ def _accuracy_row(name: str, accuracy: Accuracy) -> tuple[str, ...]:
 
 
 def _worst(summary: Summary) -> Iterator[str]:
-    chosen = summary.headline.chosen
+    chosen = summary.chosen
     if not summary.worst[chosen]:
         return
     yield f"## Worst utterances of {_text(chosen)}"

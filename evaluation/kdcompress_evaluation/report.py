@@ -73,7 +73,7 @@ def render_html(summary: Summary) -> str:
     return environment.get_template("report.html.j2").render(
         summary=summary,
         run=summary.run,
-        chosen=summary.variant(summary.headline.chosen),
+        chosen=summary.variant(summary.chosen),
         baseline=summary.variant(summary.run.baseline),
         figures=key_figures(summary),
         charts=_charts(summary),
@@ -85,7 +85,7 @@ def render_html(summary: Summary) -> str:
 
 def key_figures(summary: Summary) -> list[KeyFigure]:
     """The numbers of the chosen variant, each beside the baseline's."""
-    best, base = summary.variant(summary.headline.chosen), summary.variant(summary.run.baseline)
+    best, base = summary.variant(summary.chosen), summary.variant(summary.run.baseline)
     alone = best is base
     figures = [
         KeyFigure(
@@ -163,7 +163,7 @@ def _point(summary: Summary, variant: VariantSummary, x: float, *, front: bool) 
         low=None if wer.low is None else 100 * wer.low,
         high=None if wer.high is None else 100 * wer.high,
         front=front,
-        chosen=variant.info.name == summary.headline.chosen,
+        chosen=variant.info.name == summary.chosen,
         square=variant.info.precision != "float32",
     )
 
@@ -201,8 +201,9 @@ def _forest(estimate: Estimate | None, span: tuple[float, float]) -> Markup:
 
 
 def _provenance(variant: VariantSummary) -> list[tuple[str, str]]:
-    """What the bundle says of its origin, one short text a field."""
-    return [(key, _short(value)) for key, value in variant.info.provenance.items() if value not in (None, "", {})]
+    """What the bundle says of its origin, one short text a field; the run's own measurements are left out."""
+    fields = {key: value for key, value in variant.info.provenance.items() if key != "run"}
+    return [(key, _short(value)) for key, value in fields.items() if value not in (None, "", {})]
 
 
 def _short(value: object) -> str:

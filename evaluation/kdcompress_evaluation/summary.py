@@ -184,25 +184,17 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Headline:
-    """The answer."""
-
-    sentence: str
-    """In plain words."""
-    reason: str
-    """The numbers behind it, one more sentence."""
-    chosen: str
-    """Name of the variant it recommends."""
-
-
-@dataclass(frozen=True)
 class Summary:
     """The content of ``report.json``."""
 
     run: RunInfo
     """What was asked for."""
-    headline: Headline
-    """The answer."""
+    headline: str
+    """The answer in one sentence."""
+    reason: str
+    """One or two more sentences; may be empty."""
+    chosen: str
+    """Name of the variant that the headline is about."""
     variants: tuple[VariantSummary, ...]
     """In the order of the command line."""
     worst: dict[str, tuple[WorstUtterance, ...]]

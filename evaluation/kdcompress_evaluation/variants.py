@@ -55,14 +55,16 @@ class VariantInfo:
     @property
     def method(self) -> str:
         """How the model was trained, in the words of its provenance."""
-        method, teacher = self.provenance.get("method"), self.provenance.get("teacher")
-        if isinstance(teacher, dict):
-            teacher = teacher.get("name")
-        if method and teacher:
-            return f"{method}, from {teacher}"
-        if method or teacher:
-            return str(method or f"from {teacher}")
-        return "not stated"
+        stated = self.provenance.get("method")
+        if stated:
+            return str(stated)
+        run = self.provenance.get("run")
+        teacher = run.get("teacher") if isinstance(run, dict) else None
+        if isinstance(teacher, dict) and teacher.get("name"):
+            return f"from {teacher['name']} ({teacher.get('kind', 'teacher')})"
+        if self.provenance.get("teacher"):
+            return f"from {Path(str(self.provenance['teacher'])).name}"
+        return "labels only" if "recipe" in self.provenance else "not stated"
 
 
 def plan_variants(bundles: Sequence[Path], precisions: str) -> list[VariantInfo]:

@@ -111,7 +111,11 @@ def write_bundle(
         default_precision=next(iter(heard)),
         parameters=1234,
         blank_id=0,
-        provenance={"method": "frame KL", "teacher": "conventional", "padding": "x" * padding},
+        provenance={
+            "recipe": "toy",
+            "run": {"teacher": {"name": "digits-big", "kind": "conventional"}},
+            "padding": "x" * padding,
+        },
         files={file: sha256((folder / file).read_bytes()) for file in files},
     )
     (folder / "bundle.json").write_text(metadata.dumps(), encoding="utf-8")

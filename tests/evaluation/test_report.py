@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kdcompress_evaluation import words
+from kdcompress_evaluation import EvalOptions, evaluate, words
 from kdcompress_evaluation.charts import pareto_chart
-from kdcompress_evaluation.evaluate import EvalOptions, evaluate
 from kdcompress_evaluation.labels import Point
 from kdcompress_evaluation.report import render_html
 from kdcompress_evaluation.summary import Summary
@@ -86,7 +85,7 @@ def test_page_and_markdown_hold_the_numbers(report: Path) -> None:
     summary = Summary.read(report / "report.json")
     text = " ".join(" ".join(parse((report / "report.html").read_text(encoding="utf-8")).text).split())
     markdown = (report / "report.md").read_text(encoding="utf-8")
-    assert summary.headline.sentence in text
+    assert summary.headline in text
     assert len(summary.variants) == 3
     for variant in summary.variants:
         for accuracy in (variant.pooled, *variant.manifests.values()):
@@ -97,6 +96,7 @@ def test_page_and_markdown_hold_the_numbers(report: Path) -> None:
                 assert words.points_interval(accuracy.difference) in text
         assert variant.info.model_sha256 in text
         assert variant.info.model_sha256 in markdown
+        assert variant.info.method == "from digits-big (conventional)"
         assert variant.info.method in text
         assert variant.speed is not None
         assert words.milliseconds(variant.speed.chunk_p95_ms) in text
@@ -124,13 +124,13 @@ def test_smaller_bundle_within_tolerance_is_the_headline(make_bundle: Any, make_
     manifest = make_manifest(tmp_path / "data", "m", [("a b", "a b"), ("c d", "c e")] * 5)
     options = EvalOptions(resamples=1000, speed_utterances=0)
     summary = evaluate([big, small, poor], {"m": manifest}, tmp_path / "out", options)
-    assert summary.headline.chosen == "small-float32"
-    assert summary.headline.sentence.startswith("small-float32 is the best trade-off: ")
-    assert "within noise: 0.00 points" in summary.headline.sentence
-    assert "poor-float32, of the same size, it is better" in summary.headline.reason
+    assert summary.chosen == "small-float32"
+    assert summary.headline.startswith("small-float32 is the best trade-off: ")
+    assert "within noise: 0.00 points" in summary.headline
+    assert "poor-float32, of the same size, it is better" in summary.reason
     worse = evaluate([big, poor], {"m": manifest}, tmp_path / "out2", options)
-    assert worse.headline.sentence.startswith("No smaller bundle is shown to stay within +0.5 points of big-float32")
-    assert "for a higher word error rate: +25.00 points" in worse.headline.sentence
+    assert worse.headline.startswith("No smaller bundle is shown to stay within +0.5 points of big-float32")
+    assert "for a higher word error rate: +25.00 points" in worse.headline
 
 
 def test_chart_labels_do_not_touch() -> None:

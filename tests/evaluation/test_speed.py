@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kdcompress_evaluation.evaluate import EvalOptions, evaluate
+from kdcompress_evaluation import EvalOptions, evaluate
 from kdcompress_evaluation.footprint import measure_footprint
 from kdcompress_evaluation.machine import describe_machine, parse_cpuinfo
 from kdcompress_evaluation.records import load
