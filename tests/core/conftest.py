@@ -1,0 +1,152 @@
+"""A language of three tones, tiny recipes over it, and one finished run of each kind of network."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from kdcompress.data.text import character_vocabulary
+from kdcompress.distill import fit
+from kdcompress.frontend import LogMel
+from kdcompress.recipe import LogMelConfig, Recipe, load_recipe
+from kdcompress.students.separable_conv import SeparableConvStudent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+RATE = 8000
+TONES = {"a": 400.0, "b": 900.0, "c": 1800.0}
+TRAIN = ("ab", "ba c", "ca", "bab", "c ab", "a", "cc", "abc", "b a", "acb", "cab ca", "bb")
+DEV = ("ab c", "ba", "ca b", "bac")
+ENCODER = {"width": 8, "depth": 2, "kernel": 5, "dropout": 0.1}
+MODELS: dict[str, dict[str, Any]] = {
+    "student": {"kind": "separable_conv", "width": 8, "depth": 2, "kernel": 5, "lookahead_frames": 3},
+    "conventional": {"kind": "conventional", "encoder": ENCODER},
+    "oracle": {"kind": "oracle", "heads": 2, "fusion_depth": 1, "encoder": ENCODER},
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Equal weights are asked of processes with one thread each; more would only be in each other's way."""
+    torch.set_num_threads(1)
+
+
+def speak(text: str, rng: np.random.Generator) -> np.ndarray:
+    """One tone of about 0.2 s a letter over a little noise; float32 at 8 kHz."""
+    pieces = [np.zeros(400)]
+    for letter in text:
+        time = np.arange(int(rng.integers(1400, 1900))) / RATE
+        pieces += [0.4 * np.sin(2 * np.pi * TONES.get(letter, 0.0) * time), np.zeros(300)]
+    clean = np.concatenate(pieces)
+    return (clean + 0.01 * rng.standard_normal(len(clean))).astype(np.float32)
+
+
+def write_manifest(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Manifests ``train`` (12 items) and ``dev`` (4 items) with their audio."""
+    folder = tmp_path_factory.mktemp("tones")
+    rng = np.random.default_rng(5)
+    manifests = {}
+    for split, texts in (("train", TRAIN), ("dev", DEV)):
+        rows = []
+        for index, text in enumerate(texts):
+            samples = speak(text, rng)
+            name = f"{split}{index}.wav"
+            soundfile.write(folder / name, samples, RATE, subtype="FLOAT")
+            rows.append({"audio_filepath": name, "text": text, "duration": len(samples) / RATE, "id": name})
+        manifests[split] = write_manifest(folder / f"{split}.jsonl", rows)
+    return manifests
+
+
+@pytest.fixture(scope="session")
+def recipe_tree(corpus: dict[str, Path]) -> Callable[..., dict[str, Any]]:
+    """``recipe_tree("oracle", steps=3)``: the content of a recipe file; keywords go into ``train``."""
+
+    def make(model: str = "student", **train: Any) -> dict[str, Any]:
+        loop = {"steps": 6, "batch_size": 4, "log_every": 1, "eval_every": 100, "checkpoint_every": 2, **train}
+        return {
+            "schema": 1,
+            "name": f"tiny-{model}",
+            "data": {split: str(path) for split, path in corpus.items()},
+            "frontend": {"sample_rate": RATE, "num_mel_bins": 16},
+            "model": MODELS[model],
+            "train": loop,
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_recipe(recipe_tree: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """``make_recipe("student", "distill.weight=0.3", steps=3) -> Recipe``: as ``recipe_tree``, with overrides."""
+
+    def make(model: str = "student", *overrides: str, **train: Any) -> Recipe:
+        path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
+        path.write_text(json.dumps(recipe_tree(model, **train)), encoding="utf-8")  # JSON is YAML
+        return load_recipe(path, overrides)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def runs(make_recipe: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A finished run of each kind, trained for a few updates; to be read only."""
+    folder = tmp_path_factory.mktemp("runs")
+    for model in MODELS:
+        fit(make_recipe(model, steps=3), folder / model)
+    return {model: folder / model for model in MODELS}
+
+
+@pytest.fixture(scope="session")
+def vocabulary() -> Any:
+    return character_vocabulary(TRAIN)
+
+
+@pytest.fixture(scope="session")
+def frontend() -> LogMel:
+    return LogMel(LogMelConfig(sample_rate=RATE, num_mel_bins=16))
+
+
+@pytest.fixture(scope="session")
+def lively() -> Callable[[torch.nn.Module], Any]:
+    """Give a fresh network the batch-norm statistics and gains of a trained one, and put it in evaluation mode."""
+
+    def wake(network: torch.nn.Module, seed: int = 3) -> Any:
+        generator = torch.Generator().manual_seed(seed)
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm1d):
+                module.running_mean.normal_(0, 0.5, generator=generator)
+                module.running_var.uniform_(0.3, 2.0, generator=generator)
+                module.weight.data.uniform_(0.5, 1.5, generator=generator)
+                module.bias.data.normal_(0, 0.5, generator=generator)
+        if hasattr(network, "feature_norm"):
+            network.feature_norm.set_statistics(torch.full_like(network.feature_norm.mean, -8.0), torch.tensor(3.0))
+        return network.eval()
+
+    return wake
+
+
+@pytest.fixture(scope="session")
+def make_student(frontend: LogMel, lively: Any) -> Callable[..., SeparableConvStudent]:
+    """``make_student(lookahead_frames=8, depth=3)``: a student with weights of its own and five tokens."""
+    from kdcompress.recipe import SeparableConvConfig
+
+    def make(**settings: Any) -> SeparableConvStudent:
+        config = SeparableConvConfig.model_validate(
+            {"kind": "separable_conv", "width": 8, "depth": 3, "kernel": 5, **settings}
+        )
+        torch.manual_seed(11)
+        return lively(SeparableConvStudent(config, frontend, 5))
+
+    return make

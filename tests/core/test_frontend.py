@@ -1,0 +1,134 @@
+"""Log-mel features against kaldi-native-fbank, and piece by piece."""
+
+from __future__ import annotations
+
+import kaldi_native_fbank as knf
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from kdcompress.frontend import LOG_FLOOR, TAIL_STATE, LogMel
+from kdcompress.recipe import LogMelConfig
+
+RATES = [(8000, 40), (16000, 80)]
+
+
+def kaldi(samples: np.ndarray, rate: int, bins: int) -> np.ndarray:
+    """Features ``(T, bins)`` as sherpa-onnx computes them."""
+    options = knf.FbankOptions()
+    options.frame_opts.samp_freq = rate
+    options.frame_opts.dither = 0.0
+    options.frame_opts.snip_edges = False
+    options.frame_opts.window_type = "povey"
+    options.mel_opts.num_bins = bins
+    options.mel_opts.low_freq = 20.0
+    options.mel_opts.high_freq = -400.0
+    fbank = knf.OnlineFbank(options)
+    fbank.accept_waveform(rate, samples.tolist())
+    fbank.input_finished()
+    return np.stack([fbank.get_frame(index) for index in range(fbank.num_frames_ready)])
+
+
+def ours(samples: np.ndarray, rate: int, bins: int) -> np.ndarray:
+    frontend = LogMel(LogMelConfig(sample_rate=rate, num_mel_bins=bins))
+    whole = samples[: len(samples) // frontend.hop * frontend.hop]
+    return frontend(torch.from_numpy(whole)[None])[0].numpy()
+
+
+def sound(rate: int, seconds: float = 1.0) -> np.ndarray:
+    """A chirp, a loud burst, faint noise."""
+    rng = np.random.default_rng(1)
+    time = np.arange(int(rate * seconds)) / rate
+    chirp = 0.3 * np.sin(2 * np.pi * (200 + 0.2 * rate * time) * time)
+    chirp[len(time) // 2 : len(time) // 2 + rate // 20] += 0.5
+    return (chirp + 0.01 * rng.standard_normal(len(time))).astype(np.float32)
+
+
+@pytest.mark.parametrize(("rate", "bins"), RATES)
+def test_equals_kaldi_one_frame_later_behind_a_short_prefix(rate, bins):
+    """Kaldi centres its windows on (t + 1/2) hops; ours end at the last sample that has come."""
+    frontend = LogMel(LogMelConfig(sample_rate=rate, num_mel_bins=bins))
+    prefix = frontend.hop - (frontend.window - frontend.hop) // 2
+    assert prefix == {8000: 20, 16000: 40}[rate]
+    samples = sound(rate)
+    found = ours(np.concatenate([np.zeros(prefix, np.float32), samples]), rate, bins)
+    expected = kaldi(samples, rate, bins)
+    inner = slice(2, len(found) - 4)  # Kaldi mirrors the signal at both ends
+    np.testing.assert_allclose(found[1:][inner], expected[inner], atol=2e-3)
+
+
+def test_the_comparison_with_kaldi_would_notice_a_shift_of_one_frame():
+    samples = sound(8000)
+    found = ours(np.concatenate([np.zeros(20, np.float32), samples]), 8000, 40)
+    assert np.abs(found[2:90] - kaldi(samples, 8000, 40)[2:90]).max() > 0.5
+
+
+@pytest.mark.parametrize(("rate", "bins"), RATES)
+def test_frame_covers_its_hop_and_the_window_before_it(rate, bins):
+    """Frame t is a function of samples [hop t - (window - hop), hop t + hop), of all of them, and of no other."""
+    frontend = LogMel(LogMelConfig(sample_rate=rate, num_mel_bins=bins))
+    hop, window = frontend.hop, frontend.window
+    assert (hop, window) == (rate // 100, rate // 40)
+    samples, frame = sound(rate, 0.2), 7
+    plain = ours(samples, rate, bins)[frame]
+    first, last = hop * frame - (window - hop), hop * frame + hop
+    for position, inside in ((first - 1, False), (first + 3, True), (last - 3, True), (last, False)):
+        moved = samples.copy()
+        moved[position] += 0.9
+        assert (np.abs(ours(moved, rate, bins)[frame] - plain).max() > 1e-3) == inside, position
+
+
+def test_silence_is_the_floor():
+    frontend = LogMel(LogMelConfig(sample_rate=8000, num_mel_bins=40))
+    features = frontend(torch.zeros(2, 800))
+    assert features.shape == (2, 10, 40)
+    torch.testing.assert_close(features, torch.full((2, 10, 40), float(np.log(LOG_FLOOR))))
+    assert kaldi(np.zeros(800, np.float32), 8000, 40)[4] == pytest.approx(np.log(LOG_FLOOR))
+
+
+@settings(max_examples=25, deadline=None)
+@given(cuts=st.lists(st.integers(1, 9), min_size=1, max_size=12), seed=st.integers(0, 9))
+def test_any_split_gives_the_same_features(cuts, seed):
+    frontend = LogMel(LogMelConfig(sample_rate=8000, num_mel_bins=16))
+    samples = 0.3 * torch.randn(2, sum(cuts) * frontend.hop, generator=torch.Generator().manual_seed(seed))
+    states = {TAIL_STATE: torch.zeros(2, frontend.window - frontend.hop)}
+    pieces = []
+    for piece in samples.split([cut * frontend.hop for cut in cuts], dim=1):
+        features, states = frontend.step(piece, states)
+        assert features.shape == (2, piece.shape[1] // frontend.hop, 16)
+        pieces.append(features)
+    torch.testing.assert_close(torch.cat(pieces, dim=1), frontend(samples), atol=1e-4, rtol=1e-4)
+
+
+def test_state_is_described_and_not_changed():
+    frontend = LogMel(LogMelConfig(sample_rate=16000, num_mel_bins=80))
+    (spec,) = frontend.state_specs()
+    assert (spec.name, spec.shape, spec.dtype) == (TAIL_STATE, ("N", 240), "float32")
+    state = torch.full((1, 240), 0.25)
+    _, following = frontend.step(torch.ones(1, 160), {TAIL_STATE: state})
+    assert following[TAIL_STATE].shape == state.shape
+    assert torch.equal(state, torch.full((1, 240), 0.25))
+    assert torch.equal(following[TAIL_STATE], torch.cat([torch.full((1, 80), 0.25), torch.ones(1, 160)], dim=1))
+
+
+def test_input_of_the_graph_is_described():
+    spec = LogMel(LogMelConfig(sample_rate=8000)).input_spec(4)
+    assert (spec.kind, spec.name, spec.units_per_frame, spec.sample_rate) == ("pcm", "pcm", 320, 8000)
+
+
+def test_features_stay_float32_under_autocast():
+    frontend = LogMel(LogMelConfig(sample_rate=8000, num_mel_bins=16))
+    samples = 0.1 * torch.randn(1, 800, generator=torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        features = frontend(samples)
+    assert features.dtype == torch.float32
+    assert torch.equal(features, frontend(samples))
+
+
+@pytest.mark.parametrize(("low", "high"), [(20.0, 4001.0), (3700.0, -400.0)])
+def test_empty_or_impossible_filters_are_refused(low, high):
+    with pytest.raises(ValidationError, match="empty or above half the rate"):
+        LogMelConfig(sample_rate=8000, low_freq=low, high_freq=high)
