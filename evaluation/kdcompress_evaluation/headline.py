@@ -76,14 +76,14 @@ def write_headline(run: RunInfo, variants: Sequence[VariantSummary], rival: tupl
             f"No smaller bundle is shown to stay within {points(run.tolerance, 1)} points of {baseline.info.name}; "
             f"the closest is {best.info.name}: {_gain(best, baseline)} {_cost(best)}."
         )
-    reason = " ".join(filter(None, [_against_rival(best, rival), _lowest(best, variants)]))
+    reason = " ".join(filter(None, [_against_rival(best, rival), _lowest(best, baseline, variants)]))
     return Headline(sentence=sentence, reason=reason, chosen=best.info.name)
 
 
-def _lowest(best: VariantSummary, variants: Sequence[VariantSummary]) -> str:
-    """Which variant has the lowest error rate, when that is one of another size."""
+def _lowest(best: VariantSummary, baseline: VariantSummary, variants: Sequence[VariantSummary]) -> str:
+    """Which variant has the lowest error rate, when that is one of another size and not compared already."""
     lowest = min(variants, key=lambda v: (_rate(v), v.info.size_bytes))
-    if lowest is best or _same_size(lowest, best):
+    if lowest in (best, baseline) or _same_size(lowest, best):
         return ""
     size = lowest.info.size_bytes / best.info.size_bytes
     return (

@@ -65,7 +65,7 @@ def _row(variant: VariantSummary) -> tuple[str, ...]:
         f"{pooled.words.substitutions} / {pooled.words.deletions} / {pooled.words.insertions}",
         words.megabytes(variant.info.size_bytes),
         words.millions(variant.info.parameters),
-        words.number(None if speed is None else speed.rtf_median, 4),
+        words.number(None if speed is None else speed.rtf_median, 5),
         words.milliseconds(None if speed is None else speed.chunk_p50_ms),
         words.milliseconds(None if speed is None else speed.chunk_p95_ms),
         words.megabytes(None if memory is None else memory.peak, 0),

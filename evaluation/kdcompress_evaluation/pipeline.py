@@ -167,8 +167,9 @@ def _measure(
     report("speed", 0, len(utterances))
     raw = measure_speed(recognizers, utterances, options.speed_rounds, lambda done, total: report("speed", done, total))
     footprints, notes = {}, []
+    if utterances:
+        report("memory", 0, len(run.variants))
     for number, variant in enumerate(run.variants if utterances else ()):
-        report("memory", number, len(run.variants))
         longest = max(utterances, key=lambda utterance: utterance.duration)
         found, why = measure_footprint(
             Path(variant.bundle_path), variant.precision, Path(longest.path), options.decoder

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import shutil
+from pathlib import Path
+from typing import Any
 
 import jiwer
 import numpy as np
@@ -14,9 +16,6 @@ from kdcompress_evaluation.errors import PairingError, RowsError
 from kdcompress_evaluation.scoring import plain
 from kdcompress_evaluation.summary import Summary
 from kdcompress_runtime import BundleError, DecoderOptions, ManifestError, OptionsError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 QUICK = EvalOptions(resamples=1000, speed_utterances=0)
 
@@ -92,6 +91,14 @@ def test_precisions_and_baseline(make_bundle: Any, manifest: Path, tmp_path: Pat
     with pytest.raises(OptionsError, match="no variant or bundle is called 'none'"):
         evaluate([both], {"m": manifest}, tmp_path / "o", EvalOptions(baseline="none"))
     assert not (tmp_path / "o").exists()
+
+
+def test_a_zipped_bundle_is_the_same_bundle(bundle: Path, manifest: Path, tmp_path: Path) -> None:
+    folder = evaluate([bundle], {"m": manifest}, tmp_path / "out", QUICK)
+    zipped = Path(shutil.make_archive(str(tmp_path / "zipped" / "good"), "zip", bundle))
+    found = evaluate([zipped], {"m": manifest}, tmp_path / "out2", EvalOptions(resamples=1000, speed_utterances=1))
+    assert found.variants[0].pooled == folder.variants[0].pooled
+    assert found.variants[0].memory is not None
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(bundle: Path, manifest: Path, tmp_path: Path) -> None:
