@@ -7,6 +7,9 @@ behind it) share one scale, so a value is rounded once and a cache comes back bi
 
 from __future__ import annotations
 
+import contextlib
+import io
+import itertools
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +65,7 @@ class QuantizeOptions:
     """How to quantize."""
 
     method: CalibrationName = "minmax"
-    """How ranges follow from what calibration saw."""
+    """How ranges follow from what calibration saw; all but minmax keep every activation in memory."""
     reduce_range: bool = False
     """7-bit weights, for x86 without VNNI, where 8 bits can saturate."""
 
@@ -80,11 +83,19 @@ class QuantizedModel:
 
 
 class StepReader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime is not typed
-    """Feeds recordings through the float32 model in chunks, so that caches are seen with real content."""
+    """Feeds recordings through the float32 model in chunks, so that caches are seen with real content.
+
+    Raises:
+        QuantizationError: there is no recording.
+    """
 
     def __init__(self, model: CtcModel, recordings: Iterable[Samples]) -> None:
         self.frames = 0
-        self._feeds = self._run(model, recordings)
+        feeds = self._run(model, recordings)
+        first = next(feeds, None)
+        if first is None:
+            raise QuantizationError("no audio to calibrate on; give a manifest with at least one recording")
+        self._feeds = itertools.chain([first], feeds)
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         """Return the feed of the next step, or None at the end."""
@@ -94,8 +105,9 @@ class StepReader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime is 
         source, lag = model.metadata.input, model.metadata.lookahead_frames
         step = source.units_per_frame * max(_CALIBRATION_FRAMES, model.metadata.chunk_frames)
         for samples in recordings:
-            short = -len(samples) % source.units_per_frame
-            padded = np.pad(samples, (0, short + lag * source.units_per_frame))
+            # Silence to whole steps: histograms need all steps alike.
+            needed = len(samples) + lag * source.units_per_frame
+            padded = np.pad(samples, (0, needed - len(samples) + -needed % step))
             states = model.init_states()
             for start in range(0, len(padded), step):
                 inputs = padded[None, start : start + step]
@@ -133,24 +145,23 @@ def quantize(
         onnx.save(prepared, source)
         quant_pre_process(str(source), str(source), skip_symbolic_shape=True)
         plan = plan_nodes(onnx.load(source))
-        quantize_static(
-            str(source),
-            str(target),
-            reader,
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=[*WEIGHTED, *GLUE],
-            nodes_to_quantize=sorted(plan),
-            per_channel=True,
-            reduce_range=options.reduce_range,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=METHODS[options.method],
-            # The head's output feeds the log-softmax in float32.
-            extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
-        )
+        with contextlib.redirect_stdout(io.StringIO()):  # histograms report every step
+            quantize_static(
+                str(source),
+                str(target),
+                reader,
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=[*WEIGHTED, *GLUE],
+                nodes_to_quantize=sorted(plan),
+                per_channel=True,
+                reduce_range=options.reduce_range,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=METHODS[options.method],
+                # The head's output feeds the log-softmax in float32.
+                extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
+            )
         quantized = onnx.load(target)
-    if not reader.frames:
-        raise QuantizationError("no audio to calibrate on; give a manifest with at least one recording")
     share_scales(quantized.graph)
     derive_bias_scales(quantized.graph)
     store_in_16_bits(quantized, [name for name in arrays(quantized.graph) if FRONTEND_MARK in name])

@@ -45,7 +45,8 @@ def run_pieces(model: CtcModel, samples: Samples, pieces: Sequence[int] | None =
         log_probs, states = model.step(inputs[:, start * units : end * units], states)
         found.append(log_probs[0])
         start = int(end)
-    return np.concatenate(found)[model.metadata.lookahead_frames :]
+    joined: NDArray[np.float32] = np.concatenate(found)
+    return joined[model.metadata.lookahead_frames :]
 
 
 def random_pieces(total: int, rng: np.random.Generator, longest: int = 40) -> list[int]:
@@ -66,7 +67,8 @@ def speech_like_noise(seconds: float, sample_rate: int, seed: int) -> Samples:
     time = np.arange(count) / sample_rate
     envelope = np.maximum(0.0, np.sin(np.pi * SYLLABLES_PER_SECOND * time + rng.uniform(0, np.pi))) ** 2
     shaped = noise * envelope
-    return (0.5 * shaped / max(1e-9, float(np.abs(shaped).max()))).astype(np.float32)
+    scaled: Samples = (0.5 * shaped / max(1e-9, float(np.abs(shaped).max()))).astype(np.float32)
+    return scaled
 
 
 def greedy_text(model: CtcModel, log_probs: NDArray[np.float32]) -> str:
