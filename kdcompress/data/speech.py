@@ -60,12 +60,13 @@ class TrainingBatches(Dataset[Batch]):
         size = min(self.recipe.train.batch_size, len(self.items))
         epoch, index = divmod(step, len(self.items) // size)
         rng = np.random.default_rng((self.recipe.seed, epoch))
-        order = rng.permutation(len(self.items))
+        # what fills no batch is left out before sorting; after it, that would always be the longest items
+        order = rng.permutation(len(self.items))[: len(self.items) // size * size]
         pool = size * BUCKET_BATCHES
         lengths = np.array([item.units for item in self.items])
         pools = [order[start : start + pool] for start in range(0, len(order), pool)]
         by_length = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in pools])
-        batches = [by_length[start : start + size] for start in range(0, len(order) - size + 1, size)]
+        batches = by_length.reshape(-1, size)
         return [self.items[i] for i in batches[rng.permutation(len(batches))[index]]]
 
     def _read(self, item: Item, seed: int) -> NDArray[np.float32]:
