@@ -21,7 +21,7 @@ FRAMES = 16
 class Copies(CtcNetwork):
     """Writes the reference it is given, one label every second frame, whatever it hears."""
 
-    def forward(self, features, frame_lens, labels, label_lens):
+    def forward(self, features, frame_lens, labels, label_lens):  # noqa: ARG002
         frames = features.shape[1] // self.subsampling_factor
         return path(len(labels), frames, [row[:n].tolist() for row, n in zip(labels, label_lens, strict=True)])
 
@@ -34,7 +34,7 @@ class Listens(CtcNetwork):
         self.answers = [list(encode(text, vocabulary)) for text in TEXTS]
         self.levels = levels
 
-    def forward(self, features, frame_lens, labels, label_lens):
+    def forward(self, features, frame_lens, labels, label_lens):  # noqa: ARG002
         heard = features[:, 4 : FRAMES * 2].mean(dim=(1, 2))
         steady = features[:, 4 : FRAMES * 2].mean(dim=2).std(dim=1) < 0.2  # noise is not: see _noise_like
         nearest = (heard[:, None] - self.levels).abs().argmin(dim=1).tolist()
