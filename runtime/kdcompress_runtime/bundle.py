@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from kdcompress_runtime.errors import (
     BundleCorruptError,
@@ -21,11 +22,17 @@ from kdcompress_runtime.errors import (
 )
 from kdcompress_runtime.vocabulary import Vocabulary
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 FORMAT_VERSION = 1
 METADATA_FILE = "bundle.json"
 TOKENS_FILE = "tokens.txt"
 BATCH_AXIS = "N"
 """Marks the batch axis in the shape of a state."""
+INTEGER_DTYPES = ("int32", "int64")
+STATE_DTYPES = ("float16", "float32", "float64", *INTEGER_DTYPES)
+"""What a state can be made of."""
 INPUT_KINDS = ("pcm",)
 """What this runtime can feed; images and token sequences will be further kinds."""
 
@@ -153,7 +160,7 @@ class BundleMetadata:
                     "models": tuple(ModelFile(**m) for m in row["models"]),
                 }
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise BundleError(
                 f"{source}: missing, unknown or malformed field ({error}); export the bundle again"
             ) from error
@@ -163,46 +170,83 @@ class BundleMetadata:
 
 def _check(metadata: BundleMetadata, source: str) -> None:
     """Refuse metadata that no runtime could follow."""
-    problems = []
-    kinds = {"name": str, "task": str, "default_precision": str, "files": dict, "measured": dict}
-    problems += [
-        f"{name} must be a {kind.__name__}"
-        for name, kind in kinds.items()
-        if not isinstance(getattr(metadata, name), kind)
-    ]
-    lowest = {
-        "subsampling_factor": 1,
-        "lookahead_frames": 0,
-        "chunk_frames": 1,
-        "parameters": 0,
-        "blank_id": 0,
-    }
-    for name, least in lowest.items():
-        value = getattr(metadata, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            problems.append(f"{name} must be an integer of at least {least}, found {value!r}")
-    if metadata.input.kind not in INPUT_KINDS:
-        problems.append(f"input kind {metadata.input.kind!r} is unknown; this runtime feeds {', '.join(INPUT_KINDS)}")
-    if metadata.input.kind == "pcm" and not metadata.input.sample_rate:
-        problems.append("a pcm input needs its sample_rate")
-    if not isinstance(metadata.input.units_per_frame, int) or metadata.input.units_per_frame < 1:
-        problems.append("units_per_frame must be a positive integer")
-    if not metadata.models:
-        problems.append("no model file is named")
-    problems += [
-        f"state {state.name} needs one {BATCH_AXIS!r} in its shape"
-        for state in metadata.states
-        if state.shape.count(BATCH_AXIS) != 1
-    ]
-    for file in [*metadata.files, *(model.file for model in metadata.models)]:
-        parts = PurePosixPath(str(file)).parts
-        if len(parts) != 1 or parts[0] in {"..", "/"} or "\\" in str(file):
-            problems.append(f"file name {file!r} leaves the bundle")
-    problems += [f"{model.file} has no SHA-256" for model in metadata.models if model.file not in metadata.files]
-    if TOKENS_FILE not in metadata.files:
-        problems.append(f"{TOKENS_FILE} has no SHA-256")
+    problems = [*_wrong_kinds(metadata)]
+    if not problems:
+        problems = [*_wrong_numbers(metadata), *_wrong_states(metadata), *_wrong_files(metadata)]
     if problems:
-        raise BundleError(f"{source}: {'; '.join(problems)}")
+        raise BundleError(f"{source}: {'; '.join(problems)}; export the bundle again")
+
+
+def _wrong_kinds(metadata: BundleMetadata) -> Iterator[str]:
+    kinds = {"name": str, "task": str, "default_precision": str, "files": dict, "measured": dict, "provenance": dict}
+    for name, kind in kinds.items():
+        if not isinstance(getattr(metadata, name), kind):
+            yield f"{name} must be a {kind.__name__}"
+    texts = [metadata.input.kind, metadata.input.name]
+    if isinstance(metadata.files, dict):
+        texts += [*metadata.files, *metadata.files.values()]
+    texts += [text for model in metadata.models for text in (model.precision, model.file)]
+    texts += [text for state in metadata.states for text in (state.name, state.dtype)]
+    for text in texts:
+        if not isinstance(text, str):
+            yield f"expected a text, found {text!r}"
+
+
+def _wrong_numbers(metadata: BundleMetadata) -> Iterator[str]:
+    frames = 10**6  # far beyond any model, and far below what would exhaust memory
+    rows: dict[str, tuple[int | None, int, int | None]] = {
+        "subsampling_factor": (metadata.subsampling_factor, 1, frames),
+        "lookahead_frames": (metadata.lookahead_frames, 0, frames),
+        "chunk_frames": (metadata.chunk_frames, 1, frames),
+        "parameters": (metadata.parameters, 0, None),
+        "blank_id": (metadata.blank_id, 0, None),
+        "units_per_frame": (metadata.input.units_per_frame, 1, frames),
+    }
+    if metadata.input.kind not in INPUT_KINDS:
+        yield f"input kind {metadata.input.kind!r} is unknown; this runtime feeds {', '.join(INPUT_KINDS)}"
+    if metadata.input.kind == "pcm":
+        rows["a pcm input's sample_rate"] = (metadata.input.sample_rate, 1, None)
+    for name, (value, least, most) in rows.items():
+        if not _is_integer(value) or value < least:
+            yield f"{name} must be an integer of at least {least}, found {value!r}"
+        elif most is not None and value > most:
+            yield f"{name} must be an integer of at most {most}, found {value!r}"
+    shift = metadata.frame_shift_ms
+    if isinstance(shift, bool) or not isinstance(shift, (int, float)) or not 0 < shift < frames:
+        yield f"frame_shift_ms must be milliseconds above 0, found {shift!r}"
+
+
+def _wrong_states(metadata: BundleMetadata) -> Iterator[str]:
+    for state in metadata.states:
+        sizes = [size for size in state.shape if size != BATCH_AXIS]
+        if len(sizes) != len(state.shape) - 1:
+            yield f"state {state.name} needs one {BATCH_AXIS!r} in its shape"
+        if not all(_is_integer(size) and 0 <= size < 2**31 for size in sizes):
+            yield f"state {state.name} has sizes that are not integers: {list(state.shape)}"
+        if state.dtype not in STATE_DTYPES:
+            yield f"state {state.name} is {state.dtype!r}; known are {', '.join(STATE_DTYPES)}"
+        if isinstance(state.initial, bool) or not isinstance(state.initial, (int, float)):
+            yield f"state {state.name} needs a number as initial value, found {state.initial!r}"
+        elif state.dtype in INTEGER_DTYPES and not (abs(state.initial) < 2**31 and state.initial == int(state.initial)):
+            yield f"state {state.name} is {state.dtype} and cannot begin at {state.initial!r}"
+
+
+def _wrong_files(metadata: BundleMetadata) -> Iterator[str]:
+    if not metadata.models:
+        yield "no model file is named"
+    for file in [*metadata.files, *(model.file for model in metadata.models)]:
+        parts = PurePosixPath(file).parts
+        if len(parts) != 1 or parts[0] in {"..", "/"} or "\\" in file:
+            yield f"file name {file!r} leaves the bundle"
+    for model in metadata.models:
+        if model.file not in metadata.files:
+            yield f"{model.file} has no SHA-256"
+    if TOKENS_FILE not in metadata.files:
+        yield f"{TOKENS_FILE} has no SHA-256"
+
+
+def _is_integer(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -288,7 +332,7 @@ def _read(path: Path, file: str) -> bytes:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.read(file)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         raise BundleError(f"{path}: neither a folder nor a readable .zip; export the bundle again") from error
     except KeyError as error:
         raise BundleNotFoundError(f"{path}: the zip holds no {file}; export the bundle again") from error

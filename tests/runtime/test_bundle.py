@@ -104,6 +104,15 @@ def test_another_version_is_refused(folder):
         ({"input": {"kind": "image", "name": "x", "units_per_frame": 8}}, "'image' is unknown"),
         ({"input": {"kind": "pcm", "name": "pcm", "units_per_frame": 80}}, "sample_rate"),
         ({"input": "pcm"}, "malformed"),
+        ({"states": [{"name": "history", "shape": ["N", "many", 5]}]}, "sizes that are not integers"),
+        ({"states": [{"name": "history", "shape": ["N", 12, 5], "dtype": "object"}]}, "'object'"),
+        ({"states": [{"name": "history", "shape": ["N", 12, 5], "initial": "zero"}]}, "initial value"),
+        ({"states": [{"name": "count", "shape": ["N"], "dtype": "int64", "initial": 0.5}]}, "cannot begin at 0.5"),
+        ({"states": 3}, "malformed"),
+        ({"files": 3}, "files must be a dict"),
+        ({"files": {"tokens.txt": 3}}, "expected a text"),
+        ({"frame_shift_ms": 0}, "frame_shift_ms"),
+        ({"lookahead_frames": 10**30}, "at most"),
     ],
 )
 def test_metadata_that_no_runtime_could_follow_is_refused(folder, fields, words):
@@ -117,6 +126,25 @@ def test_a_broken_bundle_json_is_refused(folder, content):
     (folder / "bundle.json").write_bytes(content)
     with pytest.raises(BundleError, match=r"bundle\.json.*export the bundle again"):
         Bundle.open(folder)
+
+
+def test_a_damaged_zip_is_refused_or_still_whole(folder, tmp_path, audio):
+    """Whatever bit is flipped: one of our errors, or exactly the content that was exported."""
+    content = zipped(folder, tmp_path / "b.zip").read_bytes()
+    opened = Bundle.open(folder)
+    damaged, refused = tmp_path / "damaged.zip", 0
+    for position in range(0, len(content), 97):
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << position % 8
+        damaged.write_bytes(flipped)
+        try:
+            bundle = Bundle.open(damaged)
+            assert bundle.read("model.onnx") == opened.read("model.onnx")
+        except BundleError:
+            refused += 1
+        else:
+            assert bundle.vocabulary == opened.vocabulary
+    assert refused > 20
 
 
 def test_climbing_names_in_a_zip_are_never_unpacked(folder, tmp_path):
