@@ -132,7 +132,8 @@ def distill(
     """Train a student from a teacher."""
     from kdcompress.errors import RecipeError
 
-    overrides = [*(settings or []), *([f"distill.teacher={teacher}"] if teacher else [])]
+    # in quotes: the value is read as YAML, and a folder may be called 2024
+    overrides = [*(settings or []), *([f"distill.teacher={json.dumps(str(teacher))}"] if teacher else [])]
     loaded = _recipe(recipe, overrides, seed)
     if loaded.distill is None:
         raise RecipeError(f"{recipe}: has no distill section; name a teacher with --teacher, or use `kdcompress train`")

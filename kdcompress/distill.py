@@ -102,9 +102,10 @@ def loss_of(trainer: Trainer, model: nn.Module, batch: Batch, step: int) -> tupl
         return ctc, {"ctc": ctc}
     settings = recipe.distill
     with torch.no_grad(), trainer.accelerator.autocast():
-        # the teacher's frames end where the student's input ends; what the student looks ahead is left out
-        seen = features[:, : log_probs.shape[1] * network.subsampling_factor]
-        targets = trainer.teacher.network(seen, frame_lens, batch.labels, batch.label_lens)
+        # the teacher's frames end where the student's input ends; what only the student looks ahead is left out
+        teacher = trainer.teacher.network
+        seen = features[:, : (log_probs.shape[1] + teacher.lookahead_frames) * network.subsampling_factor]
+        targets = teacher(seen, frame_lens, batch.labels, batch.label_lens)
     kl = losses.frame_kl(
         log_probs,
         targets,
@@ -174,11 +175,9 @@ def _loop(trainer: Trainer, on_progress: Progress | None) -> float:
 def dev_measurements(trainer: Trainer) -> dict[str, float]:
     """Measure the network on ``data.dev``; no error rate for a network that sees the labels."""
     recipe = trainer.recipe
-    if recipe.data.dev is None:
+    if not trainer.dev:
         return {}
-    task = TASKS[recipe.task]
-    items = task.items(recipe.data.dev, recipe, trainer.vocabulary, trainer.network.units_per_frame)
-    batches = task.evaluation_batches(items, recipe)
+    batches = TASKS[recipe.task].evaluation_batches(trainer.dev, recipe)
     return measure(trainer.network, batches, trainer.vocabulary, sees_labels=recipe.model.sees_labels)
 
 
@@ -203,10 +202,9 @@ def _finish(trainer: Trainer, seconds: float) -> dict[str, Any]:
             "kind": trainer.teacher.recipe.model.kind,
             "sha256": file_sha256(trainer.teacher.folder.weights),
         }
-    if recipe.model.sees_labels and recipe.data.dev:
-        task = TASKS[recipe.task]
-        items = task.items(recipe.data.dev, recipe, trainer.vocabulary, network.units_per_frame)
-        summary["leak"] = leak_report(network, task.evaluation_batches(items, recipe), trainer.vocabulary).to_json()
+    if recipe.model.sees_labels and trainer.dev:
+        batches = TASKS[recipe.task].evaluation_batches(trainer.dev, recipe)
+        summary["leak"] = leak_report(network, batches, trainer.vocabulary).to_json()
     if trainer.accelerator.is_main_process:
         Metrics(folder, recipe.train.steps, trainer.accelerator).write(
             recipe.train.steps, seconds, {f"dev_{name}": value for name, value in measured.items()}

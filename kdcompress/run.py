@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from kdcompress.errors import RunError
@@ -105,7 +106,7 @@ def load_run(path: str | Path) -> TrainedRun:
         summary = json.loads(folder.summary.read_text(encoding="utf-8"))
         network = build_network(recipe, len(vocabulary))
         network.load_state_dict(load_file(folder.weights))
-    except (OSError, RuntimeError, json.JSONDecodeError) as error:
+    except (OSError, RuntimeError, json.JSONDecodeError, SafetensorError) as error:
         raise RunError(f"{folder.path}: files are missing or do not fit together ({error}); train again") from error
     network.eval().requires_grad_(requires_grad=False)
     return TrainedRun(folder, recipe, vocabulary, network, summary)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from kdcompress.data.batch import Batch
+    from kdcompress.data.items import Item
     from kdcompress.network import CtcNetwork
     from kdcompress.recipe import Recipe, TrainConfig
     from kdcompress_runtime.vocabulary import Vocabulary
@@ -40,6 +41,8 @@ class Trainer:
     network: CtcNetwork
     optimizer: torch.optim.Optimizer
     batches: Dataset[Batch]
+    dev: list[Item]
+    """Items of ``data.dev``, read before the first update so that a bad one does not end a long run; or none."""
     teacher: TrainedRun | None
 
 
@@ -61,13 +64,15 @@ def setup(recipe: Recipe, folder: RunFolder) -> Trainer:
     )
     set_seed(recipe.seed)
     network = build_network(recipe, len(vocabulary))
-    batches = TASKS[recipe.task].training_batches(
+    task = TASKS[recipe.task]
+    batches = task.training_batches(
         recipe,
         vocabulary,
         units_per_frame=network.units_per_frame,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
+    dev = task.items(recipe.data.dev, recipe, vocabulary, network.units_per_frame) if recipe.data.dev else []
     _set_feature_statistics(network, batches, recipe.train.steps)
     optimizer = _optimizer(network, recipe.train)
     if accelerator.is_main_process:
@@ -75,7 +80,8 @@ def setup(recipe: Recipe, folder: RunFolder) -> Trainer:
         write_text(folder.tokens, vocabulary.dumps())
     if teacher:
         teacher.network.to(accelerator.device)
-    return Trainer(recipe, folder, accelerator, vocabulary, network.to(accelerator.device), optimizer, batches, teacher)
+    network.to(accelerator.device)
+    return Trainer(recipe, folder, accelerator, vocabulary, network, optimizer, batches, dev, teacher)
 
 
 def load_teacher(recipe: Recipe) -> TrainedRun:
@@ -83,7 +89,7 @@ def load_teacher(recipe: Recipe) -> TrainedRun:
 
     Raises:
         RunError: no finished run there.
-        RecipeError: another frontend or subsampling than the student's.
+        RecipeError: another frontend or subsampling than the student's, or a longer look-ahead.
         VocabularyError: the teacher lacks characters of the training texts.
     """
     if recipe.distill is None:
@@ -97,6 +103,11 @@ def load_teacher(recipe: Recipe) -> TrainedRun:
         raise RecipeError(
             f"{recipe.distill.teacher}: its subsampling_factor is {teacher.network.subsampling_factor}, "
             f"the student's {recipe.model.subsampling_factor}; they must agree"
+        )
+    if teacher.network.lookahead_frames > getattr(recipe.model, "lookahead_frames", 0):
+        raise RecipeError(
+            f"{recipe.distill.teacher}: looks {teacher.network.lookahead_frames} frames ahead, further than the "
+            "student; give the student at least as much, or choose another teacher"
         )
     missing = sorted(set(_training_vocabulary(recipe).symbols) - set(teacher.vocabulary.symbols))
     if missing:

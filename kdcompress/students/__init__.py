@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 from kdcompress.students.separable_conv import SeparableConvStudent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kdcompress.network import Frontend
     from kdcompress.recipe import StudentConfig
     from kdcompress.students.base import Student
 
-STUDENTS = {"separable_conv": SeparableConvStudent}
+STUDENTS: dict[str, Callable[..., Student]] = {"separable_conv": SeparableConvStudent}
+"""By the ``kind`` of a recipe's ``model`` section."""
 
 
 def build_student(config: StudentConfig, frontend: Frontend, num_tokens: int) -> Student:

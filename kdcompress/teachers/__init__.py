@@ -8,12 +8,15 @@ from kdcompress.teachers.conventional import ConventionalTeacher
 from kdcompress.teachers.oracle import OracleTeacher
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kdcompress.network import CtcNetwork, Frontend
     from kdcompress.recipe import TeacherConfig
+
+TEACHERS: dict[str, Callable[..., CtcNetwork]] = {"conventional": ConventionalTeacher, "oracle": OracleTeacher}
+"""By the ``kind`` of a recipe's ``model`` section."""
 
 
 def build_teacher(config: TeacherConfig, frontend: Frontend, num_tokens: int) -> CtcNetwork:
     """Build the teacher that ``config.kind`` names, with fresh weights; arguments as for ``build_student``."""
-    if config.kind == "oracle":
-        return OracleTeacher(config, frontend, num_tokens)
-    return ConventionalTeacher(config, frontend, num_tokens)
+    return TEACHERS[config.kind](config, frontend, num_tokens)
