@@ -110,14 +110,17 @@ def _move(temporary: Path, output: Path) -> None:
         return
     # A folder with content cannot be replaced in one step; between the two renames nothing may interrupt.
     old = output.with_name(f".{output.name}.{os.getpid()}.old")
-    with _uninterrupted():
-        output.rename(old)
-        try:
-            temporary.replace(output)
-        except BaseException:
-            old.rename(output)
-            raise
-    _remove(old)
+    try:
+        with _uninterrupted():
+            output.rename(old)
+            try:
+                temporary.replace(output)
+            except BaseException:
+                old.rename(output)
+                raise
+    finally:
+        if output.exists():
+            _remove(old)
 
 
 @contextmanager
@@ -136,5 +139,5 @@ def _uninterrupted() -> Iterator[None]:
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    elif path.exists() or path.is_symlink():
+        path.unlink()

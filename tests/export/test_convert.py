@@ -64,13 +64,10 @@ def test_a_batch_norm_that_the_exporter_left_is_folded():
     np.testing.assert_allclose(after, before, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("kind", "index", "axis", "words"),
-    [("input", 0, 0, "pcm is fixed to 1 on axis 0"), ("output", 0, 1, "log_probs is fixed to 1 on axis 1")],
-)
-def test_a_fixed_dimension_is_refused(floating, student, kind, index, axis, words):
+@pytest.mark.parametrize(("kind", "axis", "words"), [("input", 0, "pcm is fixed to 1"), ("output", 1, "log_probs is")])
+def test_a_fixed_dimension_is_refused(floating, student, kind, axis, words):
     model = onnx.load_from_string(floating[0])
-    value = getattr(model.graph, kind)[index]
+    value = getattr(model.graph, kind)[0]
     value.type.tensor_type.shape.dim[axis].dim_value = 1
     with pytest.raises(GraphError, match=words):
         check_graph(model, input_spec(student.network), student.network.state_specs(), len(student.vocabulary))
