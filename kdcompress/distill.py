@@ -147,7 +147,7 @@ def _loop(trainer: Trainer, on_progress: Progress | None) -> float:
             loss, parts = loss_of(trainer, model, batch.to(accelerator.device), step)
             if not torch.isfinite(loss):
                 raise TrainingDivergedError(
-                    f"the loss is {float(loss)} at step {step}; lower train.learning_rate, or check the data. "
+                    f"the loss is {loss.item()} at step {step}; lower train.learning_rate, or check the data. "
                     f"The last checkpoint in {folder.path} is kept"
                 )
             accelerator.backward(loss)
@@ -212,8 +212,8 @@ def _finish(trainer: Trainer, seconds: float) -> dict[str, Any]:
         write_tensors(folder.weights, dict(network.state_dict()), {"recipe": recipe.name})
         write_text(folder.summary, json.dumps(summary, indent=2) + "\n")
         folder.checkpoint.unlink(missing_ok=True)
-    trainer.accelerator.end_training()
     trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
     return summary
 
 
