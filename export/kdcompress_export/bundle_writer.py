@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 import zipfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from kdcompress_runtime.bundle import METADATA_FILE, Bundle
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+    from types import FrameType
 
 ZIP_SUFFIX = ".zip"
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same content gives the same file
@@ -113,27 +115,28 @@ def _move(temporary: Path, output: Path) -> None:
     try:
         with _uninterrupted():
             output.rename(old)
-            try:
-                temporary.replace(output)
-            except BaseException:
-                old.rename(output)
-                raise
+            temporary.replace(output)
     finally:
-        if output.exists():
-            _remove(old)
+        if not output.exists() and old.exists():
+            old.rename(output)
+        _remove(old)
 
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Hold back Ctrl-C for the two renames inside; it comes right after."""
-    if not hasattr(signal, "pthread_sigmask"):
+    """Hold back Ctrl-C for the two renames inside; it comes right after. Other threads never see it anyway."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    held: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
+        if held:
+            before(*held[0])
 
 
 def _remove(path: Path) -> None:

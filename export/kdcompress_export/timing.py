@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WHOLE_SECONDS = 10.0
 _WHOLE_ROUNDS = 15
 _CHUNK_ROUNDS = 150
-_WARM_UP = 3
+_BURST = 10
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,19 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Milliseconds]:
-    """Time each call ``rounds`` times, taking turns, so that a busy moment slows them all alike."""
+def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int, burst: int = 1) -> dict[str, Milliseconds]:
+    """Time each call ``rounds`` times, taking turns, so that a busy moment slows them all alike.
+
+    A turn is ``burst`` timed calls after one that is not: it brings back the weights that the others pushed out
+    of the caches, as a stream that runs alone would find them.
+    """
     taken: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(_WARM_UP + rounds):
+    for _ in range(-(-rounds // burst)):
         for name, call in calls.items():
-            start = time.perf_counter()
             call()
-            if turn >= _WARM_UP:
+            for _ in range(burst):
+                start = time.perf_counter()
+                call()
                 taken[name].append((time.perf_counter() - start) * 1000)
     return {
         name: Milliseconds(float(np.median(values)), float(np.percentile(values, 95))) for name, values in taken.items()
@@ -67,7 +72,7 @@ def time_whole(models: Mapping[str, CtcModel], rounds: int = _WHOLE_ROUNDS) -> d
 
 def time_steps(models: Mapping[str, CtcModel], frames: int, rounds: int = _CHUNK_ROUNDS) -> dict[str, Milliseconds]:
     """Time one step of ``frames`` frames for each model."""
-    return interleaved({name: _step(model, frames) for name, model in models.items()}, rounds)
+    return interleaved({name: _step(model, frames) for name, model in models.items()}, rounds, _BURST)
 
 
 def _step(model: CtcModel, frames: int) -> Callable[[], object]:

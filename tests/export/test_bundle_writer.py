@@ -82,7 +82,6 @@ def test_a_failed_move_puts_the_old_bundle_back(tmp_path, contents, monkeypatch)
     assert Bundle.open(output).read("model.onnx") == contents["model.onnx"]
 
 
-@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs POSIX signals")
 def test_ctrl_c_between_the_two_renames_waits_for_the_second(tmp_path, contents, monkeypatch):
     output = tmp_path / "bundle"
     write_bundle(output, contents)
@@ -94,9 +93,11 @@ def test_ctrl_c_between_the_two_renames_waits_for_the_second(tmp_path, contents,
         os.kill(os.getpid(), signal.SIGINT)
         return moved
 
+    handler = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(type(output), "rename", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_bundle(output, contents)
     monkeypatch.undo()
+    assert signal.getsignal(signal.SIGINT) is handler
     assert Bundle.open(output).read("model.onnx") == contents["model.onnx"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "copy"]

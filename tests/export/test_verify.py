@@ -128,10 +128,10 @@ def test_bench_reports_every_precision_and_chunk(bundle):
         bench_bundle(bundle, chunk_frames=[0])
 
 
-def test_calls_take_turns():
+def test_calls_take_turns_and_warm_up():
     order = []
-    found = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=4)
-    assert order == ["a", "b"] * (len(order) // 2)
+    found = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=4, burst=2)
+    assert "".join(order) == "aaabbb" * 2
     assert found.keys() == {"a", "b"}
 
 
