@@ -265,7 +265,7 @@ def load(make_recipe, vocabulary, path, *overrides):
         ([{"text": "a", "audio_filepath": "none.wav"}], AudioFileNotFoundError, ["none.wav", "not found"]),
     ],
 )
-def test_bad_data_is_one_sentence_that_names_the_place(make_recipe, vocabulary, manifest, rows, error, words):
+def test_bad_data_is_one_sentence_that_names_the_place(make_recipe, vocabulary, manifest, rows, *, error, words):
     with pytest.raises(error) as problem:
         load(make_recipe, vocabulary, manifest(*rows))
     assert isinstance(problem.value, KdcompressError)

@@ -183,6 +183,21 @@ def test_frame_kl_of_equal_distributions_is_zero(teacher, temperature):
     )
 
 
+def test_frame_kl_is_finite_whatever_the_teacher_excludes_and_the_padding_holds(student, teacher):
+    """A teacher that is quite sure has minus infinity elsewhere; padding may hold anything."""
+    sure = teacher.clone()
+    sure[0, 2] = torch.tensor([-torch.inf, 0.0, -torch.inf, -torch.inf])
+    spoiled, student = sure.clone(), student.requires_grad_()
+    spoiled[2, 1:] = torch.nan
+    loss = frame_kl(student, spoiled, LENS)
+    torch.testing.assert_close(loss, frame_kl(student, sure, LENS))
+    assert torch.isfinite(torch.autograd.grad(loss, student)[0]).all()
+    nothing = torch.tensor([0.0, -50.0, -50.0, -50.0]).expand(3, 7, 4)
+    empty = frame_kl(student, nothing, LENS, frames="nonblank")
+    assert empty.item() == 0
+    assert (torch.autograd.grad(empty, student)[0] == 0).all()
+
+
 def test_frame_kl_gives_the_teacher_no_gradient(student, teacher):
     teacher, student = teacher.requires_grad_(), student.requires_grad_()
     frame_kl(student, teacher, LENS).backward()
