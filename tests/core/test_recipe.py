@@ -1,0 +1,188 @@
+"""Recipes: every mistake is one clear sentence, and a resolved recipe reads back as itself."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from kdcompress.errors import RecipeError
+from kdcompress.recipe import Recipe, load_recipe, packaged_recipes
+
+TEXT = """
+schema: 1
+name: small
+data: {train: train.jsonl, dev: dev.jsonl}
+model: {kind: separable_conv, width: 8, depth: 2, kernel: 5, lookahead_frames: 3}
+train: {steps: 7, learning_rate: 2e-3}
+"""
+TEACHER = "model: {kind: oracle, heads: 2, encoder: {width: 8}}"
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    """``recipe_file("train: {step: 3}")``: the recipe above with sections replaced or added."""
+
+    def make(*sections: str):
+        tree = yaml.safe_load(TEXT)
+        for section in sections:
+            tree |= yaml.safe_load(section)
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+        return path
+
+    return make
+
+
+def message(path, *overrides) -> str:
+    with pytest.raises(RecipeError) as problem:
+        load_recipe(path, overrides)
+    assert "\n" not in str(problem.value)
+    return str(problem.value)
+
+
+def test_values_defaults_and_sections(recipe_file):
+    recipe = load_recipe(recipe_file())
+    assert (recipe.train.steps, recipe.train.learning_rate, recipe.train.batch_size) == (7, 0.002, 24)
+    assert recipe.model.resolved().depth == 2
+    assert recipe.distill is None
+    assert str(recipe.data.train) == "train.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("trian: {steps: 3}", ["unknown key 'trian'", "did you mean 'train'?"]),
+        ("train: {stepps: 3}", ["unknown key 'train.stepps'", "did you mean 'steps'?"]),
+        ("model: {kind: oracle, fusion_dept: 3}", ["unknown key 'model.fusion_dept'", "'fusion_depth'?"]),
+        ("augment: {spec: {time_mask: 1}}", ["unknown key 'augment.spec.time_mask'", "'time_masks'?"]),
+        ("oracle: {steps: 3}", ["unknown key 'oracle'"]),
+        ("model: {kind: oracle, oracle: 1}", ["unknown key 'model.oracle'"]),
+        ("xyzzy_plugh: 1", ["unknown key 'xyzzy_plugh'", "remove it"]),
+        ("data: {dev: dev.jsonl}", ["key 'data.train' is missing"]),
+        ("distill: {weight: 0.5}", ["key 'distill.teacher' is missing"]),
+        ("model: {width: 8}", ["model", "kind"]),
+        ("model: {kind: transducer}", ["model", "'transducer'", "separable_conv"]),
+        ("model: 3", ["model"]),
+        ("train: {steps: many}", ["train.steps", "integer", "'many'"]),
+        ("train: {steps: 0}", ["train.steps", "greater than or equal to 1", "found 0"]),
+        ("train: {learning_rate: -1.0}", ["train.learning_rate", "greater than 0"]),
+        ("train: {learning_rate: .nan}", ["train.learning_rate", "greater than 0"]),
+        ("train: {warmup_fraction: 1.0}", ["train.warmup_fraction", "less than 1"]),
+        ("train: {precision: float16}", ["train.precision", "'float32' or 'bf16'"]),
+        ("schema: 2", ["schema", "1"]),
+        ("name: a name", ["name", "'a name'"]),
+        ("seed: -1", ["seed"]),
+        ("augment: {speed: [0.9, 3.0]}", ["augment", "between 0.5 and 2"]),
+        ("augment: {speed: []}", ["augment", "between 0.5 and 2"]),
+        ("frontend: {sample_rate: 8000, high_freq: 4500}", ["frontend", "above half the rate"]),
+        # combinations that cannot work
+        (
+            "model: {kind: separable_conv, depth: 2, kernel: 5, lookahead_frames: 9}",
+            ["lookahead_frames 9", "at most 8"],
+        ),
+        ("model: {kind: oracle, heads: 3, encoder: {width: 8}}", ["width 8", "heads 3"]),
+        ("model: {kind: conventional, encoder: {kernel: 4}}", ["model.encoder", "kernel must be odd"]),
+        (f"{TEACHER}\ndistill: {{teacher: runs/t}}", ["distill needs a student", "oracle"]),
+    ],
+)
+def test_every_mistake_is_one_sentence_that_names_the_key(recipe_file, section, words):
+    path = recipe_file(section)
+    found = message(path)
+    assert found.startswith(f"{path}: ")
+    assert all(word in found for word in words), found
+
+
+def test_several_mistakes_are_told_together(recipe_file):
+    found = message(recipe_file("train: {stepps: 3, batch_size: 0}", "seed: -1"))
+    assert all(word in found for word in ("train.stepps", "train.batch_size", "seed"))
+
+
+def test_the_largest_lookahead_is_allowed(recipe_file):
+    section = "model: {kind: separable_conv, depth: 2, kernel: 5, lookahead_frames: 8}"
+    assert load_recipe(recipe_file(section)).model.lookahead_frames == 8
+
+
+def test_overrides(recipe_file):
+    path = recipe_file(TEACHER)
+    recipe = load_recipe(path, ["train.steps=12", "model.encoder.depth=3", "augment.spec=null", "name=other"])
+    assert (recipe.train.steps, recipe.train.learning_rate) == (12, 0.002)
+    assert (recipe.model.encoder.depth, recipe.model.encoder.width) == (3, 8)
+    assert recipe.augment.spec is None
+    assert recipe.name == "other"
+    last = load_recipe(path, ["augment.speed=[1.0]", "data.train=a=b.jsonl", "train.steps=1", "train.steps=2"])
+    assert (last.augment.speed, str(last.data.train), last.train.steps) == ((1.0,), "a=b.jsonl", 2)
+    assert load_recipe(path).train.steps == 7
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.steps", ["--set 'train.steps'", "key.path=value"]),
+        ("=3", ["--set '=3'", "key.path=value"]),
+        ("train.speed=[1", ["--set", "not valid YAML"]),
+        ("train.stepz=3", ["unknown key 'train.stepz'", "'steps'"]),
+        ("train=3", ["train", "found 3"]),
+        ("train.steps=fast", ["train.steps", "'fast'"]),
+    ],
+)
+def test_bad_overrides(recipe_file, override, words):
+    found = message(recipe_file(), override)
+    assert all(word in found for word in words), found
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("schema: 1\n  name: [", ["line 2", "not valid YAML"]),
+        ("- a\n- b\n", ["mapping", "schema: 1"]),
+        ("", ["mapping", "schema: 1"]),
+        ("key: !!python/object/apply:os.getcwd []", ["not valid YAML"]),
+        ("{}", ["key 'schema' is missing", "key 'data' is missing", "key 'model' is missing"]),
+    ],
+)
+def test_files_that_are_no_recipe(tmp_path, content, words):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(content)
+    found = message(path)
+    assert all(word in found for word in [str(path), *words]), found
+
+
+def test_file_that_is_no_text(tmp_path):
+    (tmp_path / "recipe.yaml").write_bytes(b"\xff\xfe\x00binary")
+    assert "cannot be read as text" in message(tmp_path / "recipe.yaml")
+
+
+def test_missing_file_lists_the_packaged_recipes(tmp_path):
+    found = message(tmp_path / "nowhere.yaml")
+    assert "recipe not found" in found
+    assert all(name in found for name in packaged_recipes())
+
+
+def test_a_resolved_recipe_reads_back_as_itself(recipe_file, tmp_path):
+    distill = "distill: {teacher: runs/teacher, temperature: 2.0, frames: symmetric}"
+    noise = "augment: {noise: {manifest: noise.jsonl}, spec: null}"
+    for sections in ([], [distill, noise], [TEACHER]):
+        recipe = load_recipe(recipe_file(*sections))
+        again = tmp_path / "resolved.yaml"
+        again.write_text(recipe.dumps(), encoding="utf-8")
+        assert load_recipe(again) == recipe
+        assert load_recipe(again).dumps() == recipe.dumps()
+        assert recipe.dumps().startswith("schema: 1\n")
+
+
+def test_settings_cannot_be_changed_afterwards(recipe_file):
+    recipe = load_recipe(recipe_file())
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe.train.steps = 3
+    assert recipe.train.steps == 7
+
+
+def test_every_key_is_documented():
+    """The attribute docstrings are the reference; editors read them from the schema."""
+    schema = Recipe.model_json_schema()
+    for section in (schema, *schema["$defs"].values()):
+        for key, value in section["properties"].items():
+            # pydantic leaves out a description that is the section's own
+            described = value.get("description") or schema["$defs"][value["$ref"].rpartition("/")[2]]["description"]
+            assert described, f"{section['title']}.{key}"
