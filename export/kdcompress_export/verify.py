@@ -24,6 +24,7 @@ from kdcompress_export.signature import METADATA_KEY, geometry
 from kdcompress_export.timing import cpu_name
 from kdcompress_runtime.bundle import Bundle, BundleMetadata
 from kdcompress_runtime.errors import BundleCorruptError, ModelError
+from kdcompress_runtime.manifest import manifest_fingerprint
 from kdcompress_runtime.model import CtcModel, SessionOptions
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def verify_bundle(bundle: Path, *, manifest: Path | None = None) -> VerifyReport
 
     Args:
         bundle: folder or ``.zip``.
-        manifest: recordings to run; synthetic noise when left out, and no error rates.
+        manifest: recordings to run; synthetic noise when left out, and no error rates. For export's own dev
+            manifest, the items that export scored.
 
     Raises:
         BundleError: there is no bundle, or its ``bundle.json`` cannot be read.
@@ -159,7 +161,10 @@ def _check_models(metadata: BundleMetadata, models: Mapping[str, CtcModel], mani
     if manifest is not None:
         from kdcompress_export.error_rates import measure_error_rates
 
-        yield from _check_error_rates(metadata, measure_error_rates(models, manifest))
+        recorded = metadata.measured.get("error_rates")
+        same = isinstance(recorded, dict) and recorded.get("fingerprint") == manifest_fingerprint(manifest)
+        limit = recorded.get("utterances") if same and isinstance(recorded, dict) else None
+        yield from _check_error_rates(metadata, measure_error_rates(models, manifest, limit))
 
 
 def _check_splits(precision: str, model: CtcModel, recordings: list[Samples]) -> Check:

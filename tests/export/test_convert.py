@@ -87,12 +87,13 @@ def test_every_other_difference_is_named(floating, student):
         check_graph(model, input_spec(network), network.state_specs(), tokens)
 
 
-def test_the_exporter_is_silent(run):
+def test_nothing_is_printed_or_logged(run, tmp_path):
     program = (
-        "import sys; from kdcompress.run import load_student; from kdcompress_export.convert import convert\n"
-        "run = load_student(sys.argv[1]); convert(run.network, len(run.vocabulary), {})"
+        "import sys; from pathlib import Path; from kdcompress_export import export_run\n"
+        "export_run(Path(sys.argv[1]), Path(sys.argv[2]))"
     )
-    done = subprocess.run([sys.executable, "-c", program, run], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", program, run, tmp_path / "bundle"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout + done.stderr == ""
 
 

@@ -59,6 +59,14 @@ def test_error_rates_are_compared_with_the_recorded_ones(bundle, run):
     assert any("records none for these items" in check.detail for check in other.checks)
 
 
+def test_the_items_that_export_scored_are_scored_again(run, tmp_path):
+    export_run(run, tmp_path / "b", ExportOptions(precisions=("float32",), dev_limit=2))
+    report = verify_bundle(tmp_path / "b", manifest=run.parent / "dev.jsonl")
+    assert report.passed
+    assert report.checks[-1].name == "word error rate float32"
+    assert "of 6 words (recorded" in report.checks[-1].detail
+
+
 def test_error_rates_that_are_not_the_recorded_ones_fail(copy, run):
     row = json.loads((copy / "bundle.json").read_text())
     row["measured"]["error_rates"]["rates"]["float32"]["wer"] = 3.0
