@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -170,20 +170,15 @@ def export(
         Path | None, typer.Option(help="Manifest on which error rates are proven; the recipe's dev when left out.")
     ] = None,
     dev_limit: Annotated[int | None, typer.Option(help="At most this many dev items.")] = None,
-    licence: Annotated[str, typer.Option(help="Licence of the model, kept in the bundle.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the model, kept in the bundle.")] = "unspecified",
 ) -> None:
     """Export a student to a bundle: float32 and int8, each proven against what it came from."""
+    from kdcompress.tables import print_exported
     from kdcompress_export import ExportOptions, export_run
 
     options = ExportOptions(calibration=calibration, dev=dev, dev_limit=dev_limit, licence=licence)
     metadata = export_run(run, output, options, console.info)
-    console.stdout().print(f"{output}: {metadata.default_precision} by default", markup=False)
-    _print_measured(metadata.measured)
-
-
-def _print_measured(measured: dict[str, Any]) -> None:
-    for name, value in measured.items():
-        console.stdout().print(f"  {name}: {json.dumps(value)}", markup=False)
+    print_exported(output, metadata)
 
 
 @app.command()
@@ -196,7 +191,7 @@ def verify(
 
     report = verify_bundle(bundle, manifest=manifest)
     rows = [("pass" if check.passed else "FAIL", check.name, check.detail) for check in report.checks]
-    console.print_table(str(bundle), ("", "check", "found"), rows)
+    console.print_table(str(bundle), ("", "check", "found"), rows, left=True)
     if not report.passed:
         raise typer.Exit(CHECK_FAILED)
 
@@ -243,14 +238,14 @@ def bench(
     """Measure speed on this machine: one thread, precisions interleaved, medians."""
     from dataclasses import asdict
 
+    from kdcompress.tables import print_bench
     from kdcompress_export import bench_bundle
 
     report = bench_bundle(bundle)
     if as_json:
         console.stdout().print(json.dumps(asdict(report)), markup=False)
         return
-    for name, value in asdict(report).items():
-        console.stdout().print(f"{name}: {json.dumps(value)}", markup=False)
+    print_bench(report)
 
 
 @app.command("eval")

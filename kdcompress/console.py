@@ -6,6 +6,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -64,11 +65,11 @@ def _plain_progress(title: str) -> Callable[[int, int, str], None]:
     return update
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table to stdout; the first column is left-aligned, the others right."""
-    table = Table(title=title, title_justify="left")
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: bool = False) -> None:
+    """Print a table to stdout; the first column is left-aligned, the others right unless ``left``."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        table.add_column(column, justify="left" if left or index == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     stdout().print(table)
