@@ -245,7 +245,7 @@ def bench(
     if as_json:
         console.stdout().print(json.dumps(asdict(report)), markup=False)
         return
-    print_bench(report)
+    print_bench(asdict(report))
 
 
 @app.command("eval")

@@ -20,12 +20,12 @@ from kdcompress.checkpoint import load_checkpoint, save_checkpoint, write_tensor
 from kdcompress.data.augment import mask_features
 from kdcompress.data.task import TASKS
 from kdcompress.errors import RunError, TrainingDivergedError
-from kdcompress.files import write_text
+from kdcompress.files import file_sha256, write_text
 from kdcompress.interrupt import DeferredInterrupt
 from kdcompress.layers import count_parameters
 from kdcompress.measure import measure
 from kdcompress.metrics import Metrics
-from kdcompress.provenance import data_provenance, file_sha256, versions
+from kdcompress.provenance import data_provenance, versions
 from kdcompress.run import RunFolder
 from kdcompress.teachers.leak import leak_report
 from kdcompress.trainer import Trainer, setup

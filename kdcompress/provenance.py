@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 from kdcompress_runtime.manifest import manifest_fingerprint
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from kdcompress.recipe import Recipe
 
 
@@ -29,12 +26,3 @@ def data_provenance(recipe: Recipe) -> dict[str, Any]:
         for name, path in manifests.items()
         if path is not None
     }
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()

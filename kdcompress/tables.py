@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kdcompress import console
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kdcompress_export import BenchReport
     from kdcompress_runtime.bundle import BundleMetadata
 
 
@@ -31,21 +30,17 @@ def print_exported(output: Path, metadata: BundleMetadata) -> None:
         console.stdout().print(f"  {model.precision:<8} {', '.join(parts)}", markup=False)
 
 
-def print_bench(report: BenchReport) -> None:
-    """Print a table: precisions across, sizes and times down."""
-    entries = report.precisions
+def print_bench(report: dict[str, Any]) -> None:
+    """Print the fields of a ``BenchReport`` as a table: precisions across, sizes and times down."""
+    entries = report["precisions"]
     rows = [
-        ("size, MB", *(f"{entry.size_bytes / 1e6:.2f}" for entry in entries)),
-        ("load, ms", *(f"{entry.cold_load_ms:.1f}" for entry in entries)),
-        ("10 s at once, p50 ms", *(f"{entry.whole_ms.p50:.2f}" for entry in entries)),
-        ("real-time factor of that", *(f"{entry.whole_real_time_factor:.5f}" for entry in entries)),
+        ("size, MB", *(f"{entry['size_bytes'] / 1e6:.2f}" for entry in entries)),
+        ("load, ms", *(f"{entry['cold_load_ms']:.1f}" for entry in entries)),
+        ("10 s at once, p50 ms", *(f"{entry['whole_ms']['p50']:.2f}" for entry in entries)),
+        ("real-time factor of that", *(f"{entry['whole_real_time_factor']:.5f}" for entry in entries)),
     ]
-    rows += [
-        (
-            f"chunk of {entries[0].chunks[index].audio_ms:.0f} ms, p50 / p95 ms",
-            *(f"{entry.chunks[index].step_ms.p50:.2f} / {entry.chunks[index].step_ms.p95:.2f}" for entry in entries),
-        )
-        for index in range(len(entries[0].chunks))
-    ]
-    title = f"{report.name}: {report.cpu}, one thread, onnxruntime {report.onnxruntime}"
-    console.print_table(title, ("", *(entry.precision for entry in entries)), rows)
+    for chunks in zip(*(entry["chunks"] for entry in entries), strict=True):
+        times = (f"{chunk['step_ms']['p50']:.2f} / {chunk['step_ms']['p95']:.2f}" for chunk in chunks)
+        rows.append((f"chunk of {chunks[0]['audio_ms']:.0f} ms, p50 / p95 ms", *times))
+    title = f"{report['name']}: {report['cpu']}, one thread, onnxruntime {report['onnxruntime']}"
+    console.print_table(title, ("", *(entry["precision"] for entry in entries)), rows)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdcompress.data.noise import limit_peak, mix_at_snr, read_noises
-from kdcompress.data.prepared import PreparedFolder, file_sha256, write_flac
+from kdcompress.data.prepared import PreparedFolder, write_flac
+from kdcompress.files import file_sha256
 from kdcompress_runtime.audio import read_audio
 from kdcompress_runtime.errors import AudioError, ManifestError, OptionsError
 

@@ -105,12 +105,3 @@ def write_flac(path: Path, samples: NDArray[np.float32], sample_rate: int) -> No
         ) from error
     pcm = np.clip(np.rint(samples.astype(np.float64) * 32768.0), -32768, 32767).astype(np.int16)
     soundfile.write(str(path), pcm, sample_rate, format="FLAC", subtype="PCM_16")
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
