@@ -72,10 +72,11 @@ def time_whole(models: Mapping[str, CtcModel], rounds: int = _WHOLE_ROUNDS) -> d
 
 def time_steps(models: Mapping[str, CtcModel], frames: int, rounds: int = _CHUNK_ROUNDS) -> dict[str, Milliseconds]:
     """Time one step of ``frames`` frames for each model."""
-    return interleaved({name: _step(model, frames) for name, model in models.items()}, rounds, _BURST)
+    return interleaved({name: model_step(model, frames) for name, model in models.items()}, rounds, _BURST)
 
 
-def _step(model: CtcModel, frames: int) -> Callable[[], object]:
+def model_step(model: CtcModel, frames: int) -> Callable[[], object]:
+    """Return a call that steps one stream by ``frames`` frames of noise."""
     source = model.metadata.input
     rate = source.sample_rate or 16000
     samples = frames * source.units_per_frame
