@@ -89,7 +89,7 @@ def test_a_batch_gives_what_single_recordings_give(bundle):
         np.testing.assert_allclose(model.step(row[None], model.init_states())[0][0], expected, atol=1e-5)
 
 
-def test_a_zip_holds_the_same(run, tmp_path):
+def test_a_zip_holds_the_same(run, tmp_path, converted):
     output = tmp_path / "deep" / "model.zip"
     written = export_run(run, output, FLOAT_ONLY)
     assert output.is_file()
@@ -122,7 +122,7 @@ class Interrupt:
 
 
 @pytest.mark.parametrize("stage", range(7))
-def test_ctrl_c_at_any_stage_keeps_the_old_bundle_and_leaves_nothing(bundle, run, tmp_path, stage):
+def test_ctrl_c_at_any_stage_keeps_the_old_bundle_and_leaves_nothing(bundle, run, tmp_path, *, converted, stage):
     output = tmp_path / "bundle"
     shutil.copytree(bundle, output)
     before = {path: path.read_bytes() for path in output.iterdir()}
@@ -134,7 +134,7 @@ def test_ctrl_c_at_any_stage_keeps_the_old_bundle_and_leaves_nothing(bundle, run
     assert list(tmp_path.iterdir()) == [output]
 
 
-def test_failed_parity_writes_nothing(run, tmp_path):
+def test_failed_parity_writes_nothing(run, tmp_path, converted):
     with pytest.raises(ParityError, match="comparisons"):
         export_run(run, tmp_path / "bundle", ExportOptions(atol=1e-12))
     assert not list(tmp_path.iterdir())

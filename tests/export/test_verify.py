@@ -59,7 +59,7 @@ def test_error_rates_are_compared_with_the_recorded_ones(bundle, run):
     assert any("records none for these items" in check.detail for check in other.checks)
 
 
-def test_the_items_that_export_scored_are_scored_again(run, tmp_path):
+def test_the_items_that_export_scored_are_scored_again(run, tmp_path, converted):
     export_run(run, tmp_path / "b", ExportOptions(precisions=("float32",), dev_limit=2))
     report = verify_bundle(tmp_path / "b", manifest=run.parent / "dev.jsonl")
     assert report.passed
