@@ -185,9 +185,7 @@ def teachers(args: argparse.Namespace) -> list[str]:
 
 def table(args: argparse.Namespace, lines: list[Line]) -> str:
     """Markdown: one line a method and precision, and the teachers."""
-    head = (
-        "| trained from | precision | WER % by seed | mean ± sd | 95 % interval | minus labels only | by SNR |"
-    )
+    head = "| trained from | precision | WER % by seed | mean ± sd | 95 % interval | minus labels only | by SNR |"
     body = [
         f"| {item.method} | {item.precision} | {' / '.join(f'{rate:.2f}' for rate in item.wer)} "
         f"| {item.mean:.2f} ± {item.spread:.2f} | {item.interval[0]:.2f} to {item.interval[1]:.2f} "

@@ -107,10 +107,10 @@ def time_all(models: dict[str, CtcModel], content: bytes, rounds: int) -> tuple[
         frames = round(1000 * seconds / metadata.frame_shift_ms)
         calls = {name: model_step(model, frames) for name, model in models.items()}
         times = interleaved({**calls, "frontend": frontend(frames)}, rounds * burst, burst)
-        shared = times.pop("frontend").p50
+        shared = times.pop("frontend").cpu
         found[key] = times
         ratios[f"{key}_frontend_ms"] = shared
-        ratios[f"{key}_encoder_ratio"] = (times[FLOAT].p50 - shared) / (times[INT8].p50 - shared)
+        ratios[f"{key}_encoder_ratio"] = (times[FLOAT].cpu - shared) / (times[INT8].cpu - shared)
     return Speed(**found), ratios
 
 
@@ -153,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for preset, row in rows.items():
         cells = []
         for key in ("whole", "chunk"):
-            one, other = (row[f"{key}_ms"][name]["p50"] for name in (FLOAT, INT8))
+            one, other = (row[f"{key}_ms"][name]["cpu"] for name in (FLOAT, INT8))
             cells.append(f"{one:13.2f}{other:11.2f}{one / other:7.2f}{row[f'{key}_encoder_ratio']:9.2f}")
         size = f"{row['bytes'][INT8] / 1e6:9.2f}{row['size_ratio']:8.4f}"
         print(f"{preset:8}{row['parameters']:9}{size} | {cells[0]} | {cells[1]}")

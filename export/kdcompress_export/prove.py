@@ -43,12 +43,12 @@ class Speed:
     @property
     def whole_ratio(self) -> float:
         """Float32 time over int8 time, 10 s."""
-        return self.whole[FLOAT].p50 / self.whole[INT8].p50
+        return self.whole[FLOAT].cpu / self.whole[INT8].cpu
 
     @property
     def chunk_ratio(self) -> float:
         """Float32 time over int8 time, one chunk."""
-        return self.chunk[FLOAT].p50 / self.chunk[INT8].p50
+        return self.chunk[FLOAT].cpu / self.chunk[INT8].cpu
 
 
 @dataclass(frozen=True)

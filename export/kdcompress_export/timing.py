@@ -33,6 +33,10 @@ class Milliseconds:
     """Median, in ms."""
     p95: float
     """95th percentile, in ms."""
+    cpu: float
+    """Median CPU time of the calling thread, in ms. One thread computes, so this is what a call costs when nobody
+    takes the core away; ratios are taken of it, because on a busy machine long calls are preempted and short ones not.
+    """
 
 
 def cpu_name() -> str:
@@ -51,17 +55,21 @@ def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int, burst: i
     A turn is ``burst`` timed calls after one that is not: it brings back the weights that the others pushed out
     of the caches, as a stream that runs alone would find them.
     """
-    taken: dict[str, list[float]] = {name: [] for name in calls}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for _ in range(-(-rounds // burst)):
         for name, call in calls.items():
             call()
             for _ in range(burst):
-                start = time.perf_counter()
+                start, cpu = time.perf_counter(), time.thread_time()
                 call()
-                taken[name].append((time.perf_counter() - start) * 1000)
-    return {
-        name: Milliseconds(float(np.median(values)), float(np.percentile(values, 95))) for name, values in taken.items()
-    }
+                taken[name].append((time.perf_counter() - start, time.thread_time() - cpu))
+    return {name: _summary(1000 * np.array(values, dtype=np.float64)) for name, values in taken.items()}
+
+
+def _summary(values: NDArray[np.float64]) -> Milliseconds:
+    """Columns wall time and CPU time, in ms."""
+    wall, cpu = values.T
+    return Milliseconds(float(np.median(wall)), float(np.percentile(wall, 95)), float(np.median(cpu)))
 
 
 def time_whole(models: Mapping[str, CtcModel], rounds: int = _WHOLE_ROUNDS) -> dict[str, Milliseconds]:

@@ -144,7 +144,7 @@ def test_calls_take_turns_and_warm_up():
 
 
 def speed(ratio):
-    times = {"float32": Milliseconds(ratio, ratio), "int8": Milliseconds(1.0, 1.0)}
+    times = {"float32": Milliseconds(ratio, ratio, ratio), "int8": Milliseconds(1.0, 1.0, 1.0)}
     return Speed(times, times)
 
 
