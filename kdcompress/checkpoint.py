@@ -42,7 +42,10 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
     except (SafetensorError, OSError) as error:
         raise RunError(f"{path}: damaged checkpoint ({error}); remove it to start the run again") from error
     if metadata.get("recipe") != recipe:
-        raise RunError(f"{path}: belongs to another recipe; choose another output folder, or remove this one")
+        raise RunError(
+            f"{path}: belongs to another recipe, or to other training data (the manifest was changed since); "
+            "choose another output folder, or remove this one"
+        )
     states: dict[int, dict[str, Tensor]] = {}
     weights: dict[str, Tensor] = {}
     for name, tensor in tensors.items():

@@ -141,7 +141,7 @@ def distill(
 
 
 def _recipe(source: str, settings: list[str] | None, seed: int | None) -> Recipe:
-    from kdcompress.recipe import load_recipe
+    from kdcompress.recipe_file import load_recipe
 
     return load_recipe(source, [*(settings or []), *([f"seed={seed}"] if seed is not None else [])])
 

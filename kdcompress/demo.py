@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kdcompress import console
 from kdcompress.errors import DataNotFoundError
-from kdcompress.steps import Step, run_steps, training_step
+from kdcompress.steps import Step, path_setting, run_steps, training_step
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,14 +42,14 @@ def run_demo(output: Path, source: Path, overrides: tuple[str, ...] = ()) -> Non
 def plan(output: Path, source: Path, overrides: tuple[str, ...] = ()) -> list[Step]:
     """Every step of the demo, in an order that could be run one after the other."""
     data = output / "data"
-    settings = [*(f"data.{split}={data / f'{split}.jsonl'}" for split in ("train", "dev")), *overrides]
+    settings = [*(path_setting(f"data.{split}", data / f"{split}.jsonl") for split in ("train", "dev")), *overrides]
     steps = [Step("data", ("prepare", "digits", "-o", str(data), "--source", str(source)))]
     steps += [training_step("train", recipe, output / recipe, settings, after=("data",)) for recipe in TEACHERS]
     for recipe, teacher in STUDENTS.items():
         if teacher is None:
             steps.append(training_step("train", recipe, output / recipe, settings, after=("data",)))
         else:
-            taught = [*settings, f"distill.teacher={output / teacher}"]
+            taught = [*settings, path_setting("distill.teacher", output / teacher)]
             steps.append(training_step("distill", recipe, output / recipe, taught, after=("data", teacher)))
     bundles = {recipe: output / "bundles" / recipe for recipe in STUDENTS}
     for recipe, bundle in bundles.items():

@@ -6,6 +6,7 @@ the same weights as one that was not. ``torchrun`` starts it on several processe
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -29,11 +30,13 @@ from kdcompress.provenance import data_provenance, versions
 from kdcompress.run import RunFolder
 from kdcompress.teachers.leak import leak_report
 from kdcompress.trainer import Trainer, setup
+from kdcompress_runtime.manifest import manifest_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from accelerate import Accelerator
     from torch import Tensor, nn
 
     from kdcompress.data.batch import Batch
@@ -78,9 +81,14 @@ def finished_summary(recipe: Recipe, folder: RunFolder) -> dict[str, Any] | None
     if folder.weights.is_file() and folder.summary.is_file():
         summary: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
         return summary
-    if folder.path.exists() and not folder.recipe.is_file() and any(folder.path.iterdir()):
+    if folder.path.exists() and not folder.recipe.is_file() and _holds_something(folder.path):
         raise RunError(f"{folder.path}: is not empty and holds no run; choose another output folder")
     return None
+
+
+def _holds_something(path: Path) -> bool:
+    """Whether a folder holds anything but temporary files that a kill left behind."""
+    return any(not item.name.endswith(".tmp") for item in path.iterdir())
 
 
 def loss_of(trainer: Trainer, model: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -130,10 +138,10 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 def _loop(trainer: Trainer, on_progress: Progress | None) -> float:
     """Run the updates that are left and return the seconds they took, over all restarts."""
     recipe, accelerator, folder = trainer.recipe, trainer.accelerator, trainer.folder
-    config, fingerprint = recipe.train, recipe.dumps()
+    config, identity = recipe.train, _identity(trainer)
     start = 0
     if folder.checkpoint.is_file():
-        start = load_checkpoint(folder.checkpoint, trainer.network, trainer.optimizer, fingerprint)
+        start = load_checkpoint(folder.checkpoint, trainer.network, trainer.optimizer, identity)
     metrics = Metrics(folder, start, accelerator)
     before = metrics.seconds
     model, optimizer = accelerator.prepare(trainer.network, trainer.optimizer)
@@ -145,13 +153,13 @@ def _loop(trainer: Trainer, on_progress: Progress | None) -> float:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, config)
             loss, parts = loss_of(trainer, model, batch.to(accelerator.device), step)
-            if not torch.isfinite(loss):
-                raise TrainingDivergedError(
-                    f"the loss is {loss.item()} at step {step}; lower train.learning_rate, or check the data. "
-                    f"The last checkpoint in {folder.path} is kept"
-                )
             accelerator.backward(loss)
             norm = accelerator.clip_grad_norm_(model.parameters(), config.grad_clip)
+            if not (torch.isfinite(loss) and torch.isfinite(torch.as_tensor(norm))):
+                raise TrainingDivergedError(
+                    f"loss {loss.item()}, gradient norm {float(norm)} at step {step}; lower train.learning_rate, or "
+                    f"check the data. The last checkpoint in {folder.path} is kept"
+                )
             optimizer.step()
             optimizer.zero_grad()
 
@@ -164,12 +172,28 @@ def _loop(trainer: Trainer, on_progress: Progress | None) -> float:
                 metrics.write(done, seconds, {**scalars, "grad_norm": float(norm), "lr": learning_rate(step, config)})
             if recipe.data.dev and done % config.eval_every == 0 and done < config.steps:
                 metrics.write(done, seconds, {f"dev_{k}": v for k, v in dev_measurements(trainer).items()})
-            if interrupt.requested or (done % config.checkpoint_every == 0 and done < config.steps):
+            stop = _agreed(accelerator, interrupt.requested)
+            if stop or (done % config.checkpoint_every == 0 and done < config.steps):
                 if accelerator.is_main_process:
-                    save_checkpoint(folder.checkpoint, trainer.network, trainer.optimizer, done, fingerprint)
-                if interrupt.requested:
+                    save_checkpoint(folder.checkpoint, trainer.network, trainer.optimizer, done, identity)
+                accelerator.wait_for_everyone()
+                if stop:
                     raise KeyboardInterrupt
     return before + time.monotonic() - began
+
+
+def _agreed(accelerator: Accelerator, requested: bool) -> bool:
+    """Whether any process was asked to stop: all of them must stop after the same step."""
+    if accelerator.num_processes == 1:
+        return requested
+    votes = accelerator.reduce(torch.tensor(float(requested), device=accelerator.device))
+    return bool(votes > 0)
+
+
+def _identity(trainer: Trainer) -> str:
+    """What a checkpoint belongs to: the recipe, the tokens, and the items it trains on."""
+    parts = (trainer.recipe.dumps(), trainer.vocabulary.dumps(), manifest_fingerprint(trainer.recipe.data.train))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def dev_measurements(trainer: Trainer) -> dict[str, float]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from kdcompress_runtime.manifest import manifest_fingerprint
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
 def versions() -> dict[str, str]:
     """Versions of what shapes a result."""
     packages = ("kdcompress", "torch", "accelerate", "numpy", "onnxruntime")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    found = {"python": platform.python_version()}
+    for name in packages:
+        with suppress(PackageNotFoundError):  # another build of onnxruntime has another name
+            found[name] = version(name)
+    return found
 
 
 def data_provenance(recipe: Recipe) -> dict[str, Any]:

@@ -1,19 +1,12 @@
-"""Recipes: YAML -> frozen, typed settings. An unknown key or a bad value is one clear sentence."""
+"""Recipes: frozen, typed settings of one training run. ``recipe_file`` reads them."""
 
 from __future__ import annotations
 
-import difflib
-from importlib import resources
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from pathlib import Path  # noqa: TC003 (pydantic needs it at run time)
+from typing import Annotated, ClassVar, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from kdcompress.errors import RecipeError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Settings(BaseModel):
@@ -47,6 +40,12 @@ class NoiseAugment(Settings):
     probability: Annotated[float, Field(ge=0, le=1)] = 0.9
     """Share of the items that get noise."""
 
+    @model_validator(mode="after")
+    def _check(self) -> NoiseAugment:
+        if self.snr_db[0] > self.snr_db[1]:
+            raise ValueError(f"snr_db runs from low to high, found {list(self.snr_db)}")
+        return self
+
 
 class SpecAugment(Settings):
     """Masks on features (Park et al., arXiv 1904.08779); teacher and student see the same ones."""
@@ -79,6 +78,8 @@ class AugmentConfig(Settings):
     def _check(self) -> AugmentConfig:
         if not self.speed or min(self.speed) < 0.5 or max(self.speed) > 2:
             raise ValueError("speed factors must lie between 0.5 and 2")
+        if self.gain_db[0] > self.gain_db[1]:
+            raise ValueError(f"gain_db runs from low to high, found {list(self.gain_db)}")
         return self
 
 
@@ -319,87 +320,3 @@ class Recipe(Settings):
     def dumps(self) -> str:
         """Return the resolved recipe as YAML; ``load_recipe`` reads it back."""
         return yaml.safe_dump(self.model_dump(mode="json", by_alias=True), sort_keys=False)
-
-
-def packaged_recipes() -> list[str]:
-    """Names of the recipes that come with the package."""
-    folder = resources.files("kdcompress") / "recipes"
-    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
-
-
-def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Read a recipe file, or a packaged recipe by name, and apply ``key.path=value`` overrides.
-
-    Raises:
-        RecipeError: not found, not YAML, an unknown key (with the nearest known one), a bad value, or a
-            combination that cannot work.
-    """
-    content, where = _content(source)
-    try:
-        tree = yaml.safe_load(content)
-    except yaml.YAMLError as error:
-        problem = getattr(error, "problem_mark", None)
-        line = f", line {problem.line + 1}" if problem else ""
-        raise RecipeError(f"{where}{line}: not valid YAML; check the indentation and the quotes") from error
-    if not isinstance(tree, dict):
-        raise RecipeError(f"{where}: a recipe is a mapping of sections; the first line is `schema: 1`")
-    for override in overrides:
-        tree = _overridden(tree, override)
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as error:
-        raise RecipeError(f"{where}: {'; '.join(_sentence(item) for item in error.errors())}") from error
-
-
-def _content(source: str | Path) -> tuple[str, str]:
-    path = Path(source)
-    if path.is_file():
-        try:
-            return path.read_text(encoding="utf-8"), str(path)
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: cannot be read as text ({error})") from error
-    if str(source) in packaged_recipes():
-        return (resources.files("kdcompress") / "recipes" / f"{source}.yaml").read_text(encoding="utf-8"), str(source)
-    raise RecipeError(f"recipe not found: {source}; give a YAML file, or one of: {', '.join(packaged_recipes())}")
-
-
-def _overridden(tree: dict[str, Any], override: str) -> dict[str, Any]:
-    """Return a copy of ``tree`` with ``a.b=value`` set; the value is read as YAML."""
-    path, equals, value = override.partition("=")
-    if not equals or not path:
-        raise RecipeError(f"--set {override!r}: expected key.path=value, for example train.steps=100")
-    head, dot, rest = path.partition(".")
-    if dot:
-        below = tree.get(head)
-        return {**tree, head: _overridden(below if isinstance(below, dict) else {}, f"{rest}={value}")}
-    try:
-        return {**tree, head: yaml.safe_load(value)}
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {override!r}: the value is not valid YAML") from error
-
-
-def _sentence(item: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
-    # pydantic names the member of a union in the place of an error; the file has no such key
-    place = [str(part) for index, part in enumerate(item["loc"]) if not (index == 1 and item["loc"][0] == "model")]
-    name = ".".join(place)
-    if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(place[-1], _known_keys(), n=1)
-        return f"unknown key {name!r}" + (f"; did you mean {near[0]!r}?" if near else "; remove it")
-    if item["type"] == "missing":
-        return f"key {name!r} is missing"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    return (
-        f"{name}: {message} (found {item['input']!r})"
-        if name and item["type"] != "value_error"
-        else f"{name}: {message}".removeprefix(": ")
-    )
-
-
-def _known_keys() -> list[str]:
-    keys: set[str] = set()
-    waiting = [Recipe.model_json_schema()]
-    while waiting:
-        node = waiting.pop()
-        keys.update(node.get("properties", {}))
-        waiting += [value for value in node.get("$defs", {}).values() if isinstance(value, dict)]
-    return sorted(keys)

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from kdcompress.errors import RunError
 from kdcompress.frontend import LogMel
-from kdcompress.recipe import Recipe, StudentConfig, load_recipe
+from kdcompress.recipe import Recipe, StudentConfig
+from kdcompress.recipe_file import load_recipe
 from kdcompress.students import build_student
 from kdcompress.students.base import Student
 from kdcompress.teachers import build_teacher

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from kdcompress import console
 from kdcompress.errors import StepError
-from kdcompress.recipe import load_recipe
+from kdcompress.recipe_file import load_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,6 +53,11 @@ class Step:
             return False
         made = self.result.stat().st_mtime
         return all(file.is_file() and file.stat().st_mtime <= made for file in self.made_from)
+
+
+def path_setting(key: str, path: Path) -> str:
+    """Override of a recipe's key by a path; quoted, since the value is read as YAML."""
+    return f"{key}={json.dumps(str(path))}"
 
 
 def training_step(

@@ -59,9 +59,7 @@ def setup(recipe: Recipe, folder: RunFolder) -> Trainer:
             f"train.batch_size {recipe.train.batch_size} cannot be divided by {accelerator.num_processes} processes"
         )
     teacher = load_teacher(recipe) if recipe.distill else None
-    vocabulary = (
-        teacher.vocabulary if teacher else character_vocabulary(e.text for e in read_manifest(recipe.data.train))
-    )
+    vocabulary = teacher.vocabulary if teacher else _training_vocabulary(recipe)
     set_seed(recipe.seed)
     network = build_network(recipe, len(vocabulary))
     task = TASKS[recipe.task]
@@ -72,6 +70,8 @@ def setup(recipe: Recipe, folder: RunFolder) -> Trainer:
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
+    if len(batches.items) < accelerator.num_processes:
+        raise RecipeError(f"{recipe.data.train}: fewer items than the {accelerator.num_processes} processes")
     dev = task.items(recipe.data.dev, recipe, vocabulary, network.units_per_frame) if recipe.data.dev else []
     _set_feature_statistics(network, batches, recipe.train.steps)
     optimizer = _optimizer(network, recipe.train)

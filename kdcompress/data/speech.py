@@ -39,6 +39,8 @@ class TrainingBatches(Dataset[Batch]):
         noise = recipe.augment.noise
         rate = recipe.frontend.sample_rate
         self.noises = read_noises(noise.manifest, noise.split, rate) if noise else []
+        self._lengths = np.array([item.units for item in self.items])
+        self._epoch: tuple[int, NDArray[np.int64]] = (-1, np.zeros((0, 0), dtype=np.int64))
 
     def __getitem__(self, step: int) -> Batch:
         """Read and augment this process's share of the batch of ``step``."""
@@ -59,15 +61,21 @@ class TrainingBatches(Dataset[Batch]):
         """Items of the whole batch of ``step``, over all processes."""
         size = min(self.recipe.train.batch_size, len(self.items))
         epoch, index = divmod(step, len(self.items) // size)
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self._plan_epoch(epoch, size))
+        return [self.items[i] for i in self._epoch[1][index]]
+
+    def _plan_epoch(self, epoch: int, size: int) -> NDArray[np.int64]:
+        """Indices of the items of every batch of an epoch, ``(batches, size)``."""
         rng = np.random.default_rng((self.recipe.seed, epoch))
         # what fills no batch is left out before sorting; after it, that would always be the longest items
         order = rng.permutation(len(self.items))[: len(self.items) // size * size]
         pool = size * BUCKET_BATCHES
-        lengths = np.array([item.units for item in self.items])
         pools = [order[start : start + pool] for start in range(0, len(order), pool)]
-        by_length = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in pools])
+        by_length = np.concatenate([part[np.argsort(self._lengths[part], kind="stable")] for part in pools])
         batches = by_length.reshape(-1, size)
-        return [self.items[i] for i in batches[rng.permutation(len(batches))[index]]]
+        shuffled: NDArray[np.int64] = batches[rng.permutation(len(batches))]
+        return shuffled
 
     def _read(self, item: Item, seed: int) -> NDArray[np.float32]:
         rate = self.recipe.frontend.sample_rate

@@ -21,7 +21,7 @@ from safetensors import safe_open
 from kdcompress import __version__, cli
 from kdcompress.cli import app, main
 from kdcompress.distill import fit
-from kdcompress.recipe import load_recipe
+from kdcompress.recipe_file import load_recipe
 from kdcompress.run import load_run
 
 RATE = 8000

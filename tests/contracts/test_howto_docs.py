@@ -101,5 +101,5 @@ def test_the_pages_name_files_and_names_that_exist():
             new = path.endswith(("gru.py", "reverse_kl.py"))
             assert new or (root / path).is_file(), f"{page.name}: {path}"
     source = "".join(path.read_text(encoding="utf-8") for path in (root / "kdcompress").rglob("*.py"))
-    for name in ("ModelConfig", "KINDS", "build_network", "build_teacher", "load_teacher", "sees_labels", "loss_of"):
+    for name in ("StudentConfig", "TeacherConfig", "STUDENTS", "TEACHERS", "load_teacher", "sees_labels", "loss_of"):
         assert re.search(rf"\b{name}\b", source), name

@@ -10,7 +10,7 @@ import torch
 
 from kdcompress.data.digits import prepare_digits
 from kdcompress.distill import fit
-from kdcompress.recipe import load_recipe, packaged_recipes
+from kdcompress.recipe_file import load_recipe, packaged_recipes
 from kdcompress.run import load_run
 
 ROOT = Path(__file__).parents[2]

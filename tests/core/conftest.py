@@ -13,7 +13,8 @@ import torch
 from kdcompress.data.text import character_vocabulary
 from kdcompress.distill import fit
 from kdcompress.frontend import LogMel
-from kdcompress.recipe import LogMelConfig, Recipe, load_recipe
+from kdcompress.recipe import LogMelConfig, Recipe
+from kdcompress.recipe_file import load_recipe
 from kdcompress.students.separable_conv import SeparableConvStudent
 
 if TYPE_CHECKING:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,7 +36,7 @@ from pathlib import Path
 import torch
 from kdcompress.data.speech import TrainingBatches
 from kdcompress.distill import fit
-from kdcompress.recipe import load_recipe
+from kdcompress.recipe_file import load_recipe
 
 torch.set_num_threads(1)
 
@@ -193,11 +195,23 @@ def test_damaged_checkpoint_is_named(make_recipe, tmp_path, damage):
     with pytest.raises(KeyboardInterrupt):
         fit(recipe, tmp_path, stop_at(2))
     content = checkpoint.read_bytes()
-    foreign = content.replace(b"tiny-student", b"tiny-instead")
+    foreign = re.sub(rb'("recipe":")[0-9a-f]{4}', rb"\g<1>zzzz", content)
     checkpoint.write_bytes({"cut": content[:-100], "garbage": b"x" * 200, "empty": b"", "foreign": foreign}[damage])
     words = "another recipe" if damage == "foreign" else "damaged checkpoint .* remove it to start the run again"
     with pytest.raises(RunError, match=rf"checkpoint\.safetensors: .*{words}"):
         fit(recipe, tmp_path)
+
+
+def test_changed_training_data_are_noticed_on_resume(make_recipe, tmp_path):
+    recipe = make_recipe("student")
+    manifest = tmp_path / "data" / "train.jsonl"
+    shutil.copytree(recipe.data.train.parent, manifest.parent)
+    moved = recipe.model_copy(update={"data": recipe.data.model_copy(update={"train": manifest})})
+    with pytest.raises(KeyboardInterrupt):
+        fit(moved, tmp_path / "run", stop_at(2))
+    manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(RunError, match="other training data"):
+        fit(moved, tmp_path / "run")
 
 
 def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(make_recipe, tmp_path):

@@ -7,7 +7,8 @@ import yaml
 from pydantic import ValidationError
 
 from kdcompress.errors import RecipeError
-from kdcompress.recipe import Recipe, load_recipe, packaged_recipes
+from kdcompress.recipe import Recipe
+from kdcompress.recipe_file import load_recipe, packaged_recipes
 
 TEXT = """
 schema: 1
