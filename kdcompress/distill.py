@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from kdcompress.data.batch import Batch
+    from kdcompress.network import CtcNetwork
     from kdcompress.recipe import Recipe, TrainConfig
 
     Progress = Callable[[int, int, dict[str, float]], None]
@@ -109,14 +110,9 @@ def loss_of(trainer: Trainer, model: nn.Module, batch: Batch, step: int) -> tupl
     if trainer.teacher is None or recipe.distill is None:
         return ctc, {"ctc": ctc}
     settings = recipe.distill
-    with torch.no_grad(), trainer.accelerator.autocast():
-        # the teacher's frames end where the student's input ends; what only the student looks ahead is left out
-        teacher = trainer.teacher.network
-        seen = features[:, : (log_probs.shape[1] + teacher.lookahead_frames) * network.subsampling_factor]
-        targets = teacher(seen, frame_lens, batch.labels, batch.label_lens)
     kl = losses.frame_kl(
         log_probs,
-        targets,
+        targets_of(trainer, trainer.teacher.network, features, frame_lens, batch),
         frame_lens,
         temperature=settings.temperature,
         frames=settings.frames,
@@ -125,6 +121,20 @@ def loss_of(trainer: Trainer, model: nn.Module, batch: Batch, step: int) -> tupl
         blank_id=blank,
     )
     return (1 - settings.weight) * ctc + settings.weight * kl, {"ctc": ctc, "frame_kl": kl}
+
+
+@torch.no_grad()
+def targets_of(trainer: Trainer, teacher: CtcNetwork, features: Tensor, frame_lens: Tensor, batch: Batch) -> Tensor:
+    """Log-probabilities ``(N, T, V)`` that the teacher gives the frames of the batch.
+
+    The student's features reach further than the input, by its look-ahead; the teacher sees none of that.
+    """
+    frames = int(frame_lens.max()) + teacher.lookahead_frames
+    with trainer.accelerator.autocast():
+        targets: Tensor = teacher(
+            features[:, : frames * teacher.subsampling_factor], frame_lens, batch.labels, batch.label_lens
+        )
+    return targets
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
