@@ -274,6 +274,9 @@ def evaluate_command(
             bundles, _manifests(manifest), output, options, lambda stage, done, total: update(done, total, stage)
         )
     console.stdout().print(summary.headline, markup=False)
+    if summary.failures:
+        failed = len({(failure.manifest, failure.id) for failure in summary.failures})
+        console.info(f"not recognised: {failed} utterance(s); their words count as errors, and the report lists them")
     console.stdout().print(str(output / "report.html"), markup=False)
 
 

@@ -122,6 +122,6 @@ def load_student(path: str | Path) -> TrainedRun:
     run = load_run(path)
     if not isinstance(run.network, Student):
         raise RunError(
-            f"{path}: holds a {run.recipe.model.kind} teacher, which cannot stream; distil a student from it"
+            f"{path}: holds a teacher ({run.recipe.model.kind}), which cannot stream; distil a student from it"
         )
     return run
