@@ -274,9 +274,10 @@ def evaluate_command(
             bundles, _manifests(manifest), output, options, lambda stage, done, total: update(done, total, stage)
         )
     console.stdout().print(summary.headline, markup=False)
-    if summary.failures:
-        failed = len({(failure.manifest, failure.id) for failure in summary.failures})
-        console.info(f"not recognised: {failed} utterance(s); their words count as errors, and the report lists them")
+    if summary.failure_count:
+        console.info(
+            f"not recognised: {summary.failure_count} utterance(s); their words count as errors, and the report lists them"
+        )
     console.stdout().print(str(output / "report.html"), markup=False)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kdcompress import console
 from kdcompress.errors import DataNotFoundError
@@ -63,14 +63,23 @@ def plan(output: Path, source: Path, overrides: tuple[str, ...] = ()) -> list[St
 
 
 def _summarise(output: Path, seconds: float) -> None:
-    """Print the path of the report and five lines that say what happened."""
-    report = output / "report"
+    """Print five lines that say what happened, and the path of the report."""
     teachers = [json.loads((output / name / "run.json").read_text(encoding="utf-8")) for name in TEACHERS]
-    print_line = console.stdout().print
-    print_line(f"report: {report / 'report.html'}", markup=False)
-    for teacher in teachers:
-        found = teacher["leak"]["verdict"] if "leak" in teacher else f"dev WER {teacher['dev']['wer']:.1f} %"
-        print_line(f"teacher {teacher['name']}: {teacher['parameters']:,} parameters; {found}", markup=False)
-    content = json.loads((report / "report.json").read_text(encoding="utf-8"))
-    print_line(str(content["headline"]), markup=False)
-    print_line(f"took {seconds:.0f} s; a second run reuses what is done", markup=False)
+    content = json.loads((output / "report" / "report.json").read_text(encoding="utf-8"))
+    rates = {
+        variant["info"]["bundle_name"]: f"{100 * variant['pooled']['wer']['value']:.1f} %"
+        for variant in content["variants"]
+        if variant["info"]["precision"] == "float32"
+    }
+    lines = [f"teacher {teacher['name']}: {_teacher(teacher)}" for teacher in teachers]
+    lines.append("test WER by student: " + ", ".join(f"{name} {rate}" for name, rate in rates.items()))
+    lines.append(str(content["headline"]))
+    lines.append(f"took {seconds:.0f} s; a second run reuses what is done")
+    for line in [*lines, f"report: {output / 'report' / 'report.html'}"]:
+        console.stdout().print(line, markup=False)
+
+
+def _teacher(run: dict[str, Any]) -> str:
+    """Size, and what dev says; for a teacher that sees the reference only whether it listens."""
+    found = run["leak"]["verdict"] if "leak" in run else f"dev WER {run['dev']['wer']:.1f} %"
+    return f"{run['parameters']:,} parameters; {found}"
