@@ -276,7 +276,7 @@ def evaluate_command(
     console.stdout().print(summary.headline, markup=False)
     if summary.failure_count:
         console.info(
-            f"not recognised: {summary.failure_count} utterance(s); their words count as errors, and the report lists them"
+            f"not recognised: {summary.failure_count} utterance(s); their words count as errors, see the report"
         )
     console.stdout().print(str(output / "report.html"), markup=False)
 
