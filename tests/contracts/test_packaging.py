@@ -123,3 +123,14 @@ def test_command_line_without_torch(wheel, tmp_path):
     python = environment(tmp_path / "venv", wheel, {"cli", "audio"})
     assert "transcribe" in run(python.with_name("kdcompress"), "--help", cwd=tmp_path)
     assert "--stream" in run(python.with_name("kdcompress"), "transcribe", "--help", cwd=tmp_path)
+
+
+def test_transcribe_from_the_wheel(wheel, toy_bundle, tmp_path):
+    import numpy as np
+    import soundfile
+
+    python = environment(tmp_path / "venv", wheel, {"cli", "audio"})
+    frames = np.repeat(np.array([1, 1, 0, 1, 2, 3, 0, 2], np.float32), 4)
+    soundfile.write(tmp_path / "letters.wav", frames, 8000, subtype="FLOAT")
+    words = run(python.with_name("kdcompress"), "transcribe", toy_bundle, tmp_path / "letters.wav", cwd=tmp_path)
+    assert words == "aab b\n"

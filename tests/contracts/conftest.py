@@ -1,0 +1,79 @@
+"""A small real bundle made by hand, for the tests of documents and of the wheel."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from kdcompress_runtime.bundle import BundleMetadata, InputSpec, ModelFile, StateSpec, sha256
+from kdcompress_runtime.vocabulary import Vocabulary
+
+UNIT, LAG, TOKENS = 4, 3, ("a", "b", "▁")
+
+
+def graph() -> bytes:
+    """Frames of four samples, delayed by three; the mean of a frame, rounded, is its best token."""
+    weight = np.zeros((UNIT, len(TOKENS) + 1), np.float32)
+    weight[:] = np.arange(len(TOKENS) + 1) / UNIT * 2
+    bias = -(np.arange(len(TOKENS) + 1, dtype=np.float32) ** 2)
+    nodes = [
+        helper.make_node("Reshape", ["pcm", "shape"], ["frames"]),
+        helper.make_node("Concat", ["cache", "frames"], ["all"], axis=1),
+        helper.make_node("Slice", ["all", "zero", "minus_lag", "one"], ["delayed"]),
+        helper.make_node("Slice", ["all", "minus_lag", "end", "one"], ["next_cache"]),
+        helper.make_node("MatMul", ["delayed", "weight"], ["product"]),
+        helper.make_node("Add", ["product", "bias"], ["scores"]),
+        helper.make_node("LogSoftmax", ["scores"], ["log_probs"], axis=-1),
+    ]
+    constants = {
+        "shape": np.array([0, -1, UNIT]),
+        "zero": np.array([0]),
+        "minus_lag": np.array([-LAG]),
+        "end": np.array([1 << 40]),
+        "one": np.array([1]),
+        "weight": weight,
+        "bias": bias,
+    }
+    floats = TensorProto.FLOAT
+    model = helper.make_graph(
+        nodes,
+        "delay",
+        [
+            helper.make_tensor_value_info("pcm", floats, ["N", "samples"]),
+            helper.make_tensor_value_info("cache", floats, ["N", LAG, UNIT]),
+        ],
+        [
+            helper.make_tensor_value_info("log_probs", floats, ["N", "k", len(TOKENS) + 1]),
+            helper.make_tensor_value_info("next_cache", floats, ["N", LAG, UNIT]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(model, opset_imports=[helper.make_opsetid("", 18)], ir_version=10).SerializeToString()
+
+
+@pytest.fixture
+def toy_bundle(tmp_path):
+    """A bundle whose model reads one token off each frame, three frames late."""
+    content, tokens = graph(), Vocabulary.from_symbols(TOKENS).dumps()
+    onnx.checker.check_model(onnx.load_model_from_string(content))
+    metadata = BundleMetadata(
+        name="toy",
+        task="speech",
+        input=InputSpec("pcm", "pcm", UNIT, 8000),
+        states=(StateSpec("cache", ("N", LAG, UNIT)),),
+        frame_shift_ms=0.5,
+        subsampling_factor=1,
+        lookahead_frames=LAG,
+        chunk_frames=5,
+        models=(ModelFile("float32", "model.onnx"),),
+        default_precision="float32",
+        parameters=0,
+        blank_id=0,
+        files={"model.onnx": sha256(content), "tokens.txt": sha256(tokens.encode())},
+    )
+    (tmp_path / "model.onnx").write_bytes(content)
+    (tmp_path / "tokens.txt").write_text(tokens, encoding="utf-8")
+    (tmp_path / "bundle.json").write_text(metadata.dumps(), encoding="utf-8")
+    return tmp_path
