@@ -52,6 +52,8 @@ PrecisionOption = Annotated[
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code; errors become one sentence on stderr."""
+    # threads that wait for each other by spinning make small models many times slower on a busy machine
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(args=None if argv is None else list(argv))
     except SystemExit as done:
