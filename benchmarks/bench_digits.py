@@ -23,7 +23,7 @@ import numpy as np
 
 from kdcompress.errors import DataNotFoundError
 from kdcompress.files import write_text
-from kdcompress.steps import Step, run_steps, training_step
+from kdcompress.steps import Step, path_setting, run_steps, training_step
 from kdcompress_evaluation.bootstrap import bootstrap_rate, paired_difference
 from kdcompress_evaluation.derive import rows_path
 from kdcompress_evaluation.rows import Row, read_rows
@@ -98,8 +98,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def plan(args: argparse.Namespace, seed: int) -> list[Step]:
     """Every step of one seed; the data are the same for all seeds."""
     data, runs = args.output / "data", args.output / f"seed{seed}"
-    noise = f"augment.noise={{manifest: {args.noise}, snr_db: [-5, 15]}}"
-    common = [f"data.train={data}/train.jsonl", f"data.dev={data}/dev.jsonl", noise, f"seed={seed}"]
+    noise = f"augment.noise={json.dumps({'manifest': str(args.noise), 'snr_db': [-5, 15]})}"
+    manifests = [path_setting(f"data.{split}", data / f"{split}.jsonl") for split in ("train", "dev")]
+    common = [*manifests, noise, f"seed={seed}"]
     prepare = ("prepare", "digits", "-o", str(data), "--source", str(args.source), "--noise", str(args.noise))
     steps = [Step("data", prepare)] if seed == args.seeds[0] else []
     for teacher in ("digits-oracle", "digits-conventional"):
@@ -112,7 +113,7 @@ def plan(args: argparse.Namespace, seed: int) -> list[Step]:
         settings = [*common, f"train.steps={args.student_steps}", *args.settings]
         after = ("data",) if taught_by is None else ("data", f"{taught_by} {seed}")
         if taught_by:
-            settings.append(f"distill.teacher={runs / taught_by}")
+            settings.append(path_setting("distill.teacher", runs / taught_by))
         command = "distill" if taught_by else "train"
         steps.append(training_step(command, recipe, runs / recipe, settings, after=after, name=f"{recipe} {seed}"))
         bundle = runs / "bundles" / recipe
@@ -158,8 +159,11 @@ def line(args: argparse.Namespace, method: str, precision: str) -> Line:
         found = paired_difference(list(errors), list(base), list(words))
         against = (100 * (found.value or 0), 100 * (found.low or 0), 100 * (found.high or 0))
     estimate = bootstrap_rate(list(errors), list(words))
-    levels = np.array([str(row.extra.get("snr_db")) for row in rows[args.seeds[0]]])
-    by_snr = {snr: 100 * float(errors[levels == snr].sum() / words[levels == snr].sum()) for snr in np.unique(levels)}
+    levels = np.array([float(row.extra["snr_db"]) for row in rows[args.seeds[0]]])
+    by_snr = {
+        f"{snr:g} dB": 100 * float(errors[levels == snr].sum() / words[levels == snr].sum())
+        for snr in np.unique(levels)
+    }
     return Line(
         method=method,
         precision=precision,
@@ -189,7 +193,7 @@ def table(args: argparse.Namespace, lines: list[Line]) -> str:
     body = [
         f"| {item.method} | {item.precision} | {' / '.join(f'{rate:.2f}' for rate in item.wer)} "
         f"| {item.mean:.2f} ± {item.spread:.2f} | {item.interval[0]:.2f} to {item.interval[1]:.2f} "
-        f"| {_difference(item)} | {', '.join(f'{snr} dB: {rate}' for snr, rate in item.wer_by_snr.items())} |"
+        f"| {_difference(item)} | {', '.join(f'{snr}: {rate:.1f}' for snr, rate in item.wer_by_snr.items())} |"
         for item in lines
     ]
     settings = f"{args.student_steps} updates a student, {args.teacher_steps} a teacher, batch 24, greedy decoding"
