@@ -14,6 +14,7 @@ The noise recordings are not part of the repository: any JSONL manifest with ``a
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import sys
 from dataclasses import asdict, dataclass
@@ -22,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from kdcompress.errors import DataNotFoundError
-from kdcompress.files import write_text
+from kdcompress.files import replacing, write_text
 from kdcompress.steps import Step, path_setting, run_steps, training_step
 from kdcompress_evaluation.bootstrap import bootstrap_rate, paired_difference
 from kdcompress_evaluation.derive import rows_path
@@ -217,7 +218,8 @@ def save(args: argparse.Namespace, lines: list[Line]) -> None:
         for seed in args.seeds
         for row in rows_of(args, method, precision, seed)
     ]
-    write_text(args.save / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+    with replacing(args.save / "rows.jsonl.gz") as temporary:
+        temporary.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in kept).encode(), mtime=0))
     write_text(args.save / "table.md", table(args, lines) + "\n")
     write_text(args.save / "lines.json", json.dumps([asdict(item) for item in lines], indent=2) + "\n")
 
