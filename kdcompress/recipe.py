@@ -65,6 +65,9 @@ class SpecAugment(Settings):
 class AugmentConfig(Settings):
     """Augmentation of training items. Everything that moves time happens before teacher and student part."""
 
+    lead_in_s: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = (0.0, 0.0)
+    """Seconds of quiet noise put in front, drawn evenly between the two. Without it a student with little look-ahead
+    may learn to emit the first label with the first frame, before it can have heard it, and never unlearn that."""
     speed: tuple[float, ...] = (0.9, 1.0, 1.1)
     """Speed factors, one drawn for each item; pitch moves along."""
     gain_db: tuple[float, float] = (-6.0, 6.0)
@@ -78,8 +81,9 @@ class AugmentConfig(Settings):
     def _check(self) -> AugmentConfig:
         if not self.speed or min(self.speed) < 0.5 or max(self.speed) > 2:
             raise ValueError("speed factors must lie between 0.5 and 2")
-        if self.gain_db[0] > self.gain_db[1]:
-            raise ValueError(f"gain_db runs from low to high, found {list(self.gain_db)}")
+        for name, (low, high) in (("gain_db", self.gain_db), ("lead_in_s", self.lead_in_s)):
+            if low > high:
+                raise ValueError(f"{name} runs from low to high, found {[low, high]}")
         return self
 
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from kdcompress.recipe import AugmentConfig, SpecAugment
 
 
+LEAD_IN_RMS = 1e-3
+"""Of the noise in front of an item: -60 dBFS, never digital zero."""
+
+
 def augment_waveform(
     samples: NDArray[np.float32],
     sample_rate: int,
@@ -28,7 +32,7 @@ def augment_waveform(
     rng: np.random.Generator,
     min_samples: int,
 ) -> NDArray[np.float32]:
-    """Return a copy with another speed, noise and gain.
+    """Return a copy with a lead-in, another speed, noise and gain.
 
     Args:
         samples: ``(n,)`` float32 in [-1, 1]; not changed.
@@ -40,6 +44,9 @@ def augment_waveform(
     """
     import soxr
 
+    if config.lead_in_s[1] > 0:
+        lead_in = rng.standard_normal(int(rng.uniform(*config.lead_in_s) * sample_rate)) * LEAD_IN_RMS
+        samples = np.concatenate([lead_in.astype(np.float32), samples])
     speed = float(rng.choice(config.speed))
     if speed != 1.0 and len(samples) / speed >= min_samples + 1:
         samples = soxr.resample(samples, sample_rate * speed, sample_rate)

@@ -151,6 +151,18 @@ def augmented(seed=1, *, noises=(), min_samples=0, samples=SPEECH, **settings):
     return augment_waveform(samples, 8000, config, noises=noises, rng=rng, min_samples=min_samples)
 
 
+def test_lead_in_is_quiet_noise_of_a_drawn_length_before_the_item():
+    made = [augmented(seed, lead_in_s=[0.1, 0.5]) for seed in range(20)]
+    lengths = np.array([len(samples) - len(SPEECH) for samples in made])
+    assert lengths.min() >= 800
+    assert lengths.max() <= 4000
+    assert lengths.std() > 300
+    for samples, length in zip(made, lengths, strict=True):
+        assert np.array_equal(samples[length:], SPEECH)
+        assert 0.0005 < samples[:length].std() < 0.002
+        assert np.count_nonzero(samples[:length] == 0) == 0
+
+
 def test_augmentation_leaves_its_input_alone():
     kept = SPEECH.copy()
     noise = Noise(np.random.default_rng(1).standard_normal(900).astype(np.float32), "hiss", "x")
