@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kdcompress.recipe import Recipe
     from kdcompress_runtime.decoders import DecoderOptions
 
-FAILED, USAGE, CHECK_FAILED, INTERRUPTED = 1, 2, 3, 130
+FAILED, CHECK_FAILED, INTERRUPTED = 1, 3, 130
 
 app = typer.Typer(
     name="kdcompress",
@@ -133,9 +133,9 @@ def distill(
 ) -> None:
     """Train a student from a teacher."""
     from kdcompress.errors import RecipeError
+    from kdcompress.steps import path_setting
 
-    # in quotes: the value is read as YAML, and a folder may be called 2024
-    overrides = [*(settings or []), *([f"distill.teacher={json.dumps(str(teacher))}"] if teacher else [])]
+    overrides = [*(settings or []), *([path_setting("distill.teacher", teacher)] if teacher else [])]
     loaded = _recipe(recipe, overrides, seed)
     if loaded.distill is None:
         raise RecipeError(f"{recipe}: has no distill section; name a teacher with --teacher, or use `kdcompress train`")
@@ -243,11 +243,11 @@ def bench(
     from kdcompress.tables import print_bench
     from kdcompress_export import bench_bundle
 
-    report = bench_bundle(bundle)
+    report = asdict(bench_bundle(bundle))
     if as_json:
-        console.stdout().print(json.dumps(asdict(report)), markup=False)
-        return
-    print_bench(asdict(report))
+        console.stdout().print(json.dumps(report), markup=False)
+    else:
+        print_bench(report)
 
 
 @app.command("eval")

@@ -56,7 +56,7 @@ class Step:
 
 
 def path_setting(key: str, path: Path) -> str:
-    """Override of a recipe's key by a path; quoted, since the value is read as YAML."""
+    """Override of a recipe's key by a path; quoted: the value is read as YAML, and a folder may be called 2024."""
     return f"{key}={json.dumps(str(path))}"
 
 
