@@ -224,7 +224,7 @@ def _finish(trainer: Trainer, seconds: float) -> dict[str, Any]:
         "kind": recipe.model.kind,
         "seed": recipe.seed,
         "steps": recipe.train.steps,
-        "seconds": round(seconds, 1),
+        "seconds": round(seconds, 3),
         "parameters": count_parameters(network),
         "dev": measured,
         "data": data_provenance(recipe),
