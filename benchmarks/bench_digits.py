@@ -114,7 +114,7 @@ def plan(args: argparse.Namespace, seed: int) -> list[Step]:
         settings = [*common, f"train.steps={args.student_steps}", *args.settings]
         after = ("data",) if taught_by is None else ("data", f"{taught_by} {seed}")
         if taught_by:
-            settings.append(path_setting("distill.teacher", runs / taught_by))
+            settings.append(path_setting("distill.teachers", runs / taught_by))
         command = "distill" if taught_by else "train"
         steps.append(training_step(command, recipe, runs / recipe, settings, after=after, name=f"{recipe} {seed}"))
         bundle = runs / "bundles" / recipe

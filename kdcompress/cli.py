@@ -127,15 +127,17 @@ def train(recipe: RecipeArgument, output: RunOutput, settings: SetOption = None,
 def distill(
     recipe: RecipeArgument,
     output: RunOutput,
-    teacher: Annotated[Path | None, typer.Option(help="Run of the teacher; overrides distill.teacher.")] = None,
+    teacher: Annotated[
+        list[Path] | None, typer.Option(help="Run of a teacher; repeatable; overrides distill.teachers.")
+    ] = None,
     settings: SetOption = None,
     seed: SeedOption = None,
 ) -> None:
-    """Train a student from a teacher."""
+    """Train a student from one teacher or several."""
     from kdcompress.errors import RecipeError
     from kdcompress.steps import path_setting
 
-    overrides = [*(settings or []), *([path_setting("distill.teacher", teacher)] if teacher else [])]
+    overrides = [*(settings or []), *([path_setting("distill.teachers", *teacher)] if teacher else [])]
     loaded = _recipe(recipe, overrides, seed)
     if loaded.distill is None:
         raise RecipeError(f"{recipe}: has no distill section; name a teacher with --teacher, or use `kdcompress train`")

@@ -49,7 +49,7 @@ def plan(output: Path, source: Path, overrides: tuple[str, ...] = ()) -> list[St
         if teacher is None:
             steps.append(training_step("train", recipe, output / recipe, settings, after=("data",)))
         else:
-            taught = [*settings, path_setting("distill.teacher", output / teacher)]
+            taught = [*settings, path_setting("distill.teachers", output / teacher)]
             steps.append(training_step("distill", recipe, output / recipe, taught, after=("data", teacher)))
     bundles = {recipe: output / "bundles" / recipe for recipe in STUDENTS}
     for recipe, bundle in bundles.items():

@@ -10,24 +10,26 @@ import hashlib
 import json
 import math
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
 
-from kdcompress import losses
 from kdcompress.checkpoint import load_checkpoint, save_checkpoint, write_tensors
-from kdcompress.data.augment import mask_features
 from kdcompress.data.task import TASKS
 from kdcompress.errors import RunError, TrainingDivergedError
 from kdcompress.files import file_sha256, write_text
 from kdcompress.interrupt import DeferredInterrupt
 from kdcompress.layers import count_parameters
+from kdcompress.losses.base import Signals
 from kdcompress.measure import measure
 from kdcompress.metrics import Metrics
 from kdcompress.provenance import data_provenance, versions
+from kdcompress.recipe_file import load_recipe
 from kdcompress.run import RunFolder
+from kdcompress.targets import Heard, masked_views, targets_of
 from kdcompress.teachers.leak import leak_report
 from kdcompress.trainer import Trainer, setup
 from kdcompress_runtime.manifest import manifest_fingerprint
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from kdcompress.data.batch import Batch
-    from kdcompress.network import CtcNetwork
     from kdcompress.recipe import Recipe, TrainConfig
 
     Progress = Callable[[int, int, dict[str, float]], None]
@@ -77,7 +78,7 @@ def finished_summary(recipe: Recipe, folder: RunFolder) -> dict[str, Any] | None
     Raises:
         RunError: the folder holds a run of another recipe, or something that is no run.
     """
-    if folder.recipe.is_file() and folder.recipe.read_text(encoding="utf-8") != recipe.dumps():
+    if folder.recipe.is_file() and load_recipe(folder.recipe) != recipe:
         raise RunError(f"{folder.path}: holds a run of another recipe; choose another output folder, or remove it")
     if folder.weights.is_file() and folder.summary.is_file():
         summary: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
@@ -93,48 +94,43 @@ def _holds_something(path: Path) -> bool:
 
 
 def loss_of(trainer: Trainer, model: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """``(1 - weight) * CTC + weight * frame KL`` of one batch, and its parts.
+    """Weighted sum of the recipe's losses for one batch, and each of them by its key.
 
-    ``model`` is ``trainer.network``, wrapped for several processes where there are several.
+    ``model`` is ``trainer.model``, wrapped for several processes where there are several.
     """
-    recipe, network = trainer.recipe, trainer.network
-    frame_lens = network.frame_lens(batch.input_lens)
-    features = network.features(batch.inputs)
-    if recipe.augment.spec:
-        lengths = frame_lens * network.subsampling_factor
-        features = mask_features(features, lengths, network.feature_norm.mean, recipe.augment.spec, batch.seeds)
+    recipe, blank = trainer.recipe, trainer.vocabulary.blank_id
+    heard = _heard(trainer, batch)
     set_seed(_step_seed(recipe.seed, step, trainer.accelerator.process_index))
-    log_probs = model(features, frame_lens, batch.labels, batch.label_lens)
-    blank = trainer.vocabulary.blank_id
-    ctc = losses.ctc(log_probs, frame_lens, batch.labels, batch.label_lens, blank)
-    if trainer.teacher is None or recipe.distill is None:
-        return ctc, {"ctc": ctc}
-    settings = recipe.distill
-    kl = losses.frame_kl(
-        log_probs,
-        targets_of(trainer, trainer.teacher.network, features, frame_lens, batch),
-        frame_lens,
-        temperature=settings.temperature,
-        frames=settings.frames,
-        context=settings.context,
-        delay_frames=settings.delay_frames,
-        blank_id=blank,
-    )
-    return (1 - settings.weight) * ctc + settings.weight * kl, {"ctc": ctc, "frame_kl": kl}
-
-
-@torch.no_grad()
-def targets_of(trainer: Trainer, teacher: CtcNetwork, features: Tensor, frame_lens: Tensor, batch: Batch) -> Tensor:
-    """Log-probabilities ``(N, T, V)`` that the teacher gives the frames of the batch.
-
-    The student's features reach further than the input, by its look-ahead; the teacher sees none of that.
-    """
-    frames = int(frame_lens.max()) + teacher.lookahead_frames
+    outputs, heads = model(heard.features, heard.frame_lens, heard.labels, heard.label_lens)
     with trainer.accelerator.autocast():
-        targets: Tensor = teacher(
-            features[:, : frames * teacher.subsampling_factor], frame_lens, batch.labels, batch.label_lens
-        )
-    return targets
+        teacher = targets_of(trainer.teachers, recipe, heard, step, blank)
+    signals = Signals(
+        log_probs=outputs.log_probs,
+        hidden=outputs.hidden,
+        frame_lens=heard.frame_lens,
+        labels=heard.labels,
+        label_lens=heard.label_lens,
+        blank_id=blank,
+        teacher=teacher,
+    )
+    parts = {loss.key: loss(replace(signals, head=heads.get(loss.key))) for loss in recipe.losses}
+    progress = step / recipe.train.steps
+    total = sum(loss.weight_at(progress) * parts[loss.key] for loss in recipe.losses)
+    return torch.as_tensor(total), parts
+
+
+def _heard(trainer: Trainer, batch: Batch) -> Heard:
+    """Features under masks, once for each view that a loss asks for."""
+    recipe, network = trainer.recipe, trainer.network
+    views = max(loss.views for loss in recipe.losses)
+    return Heard(
+        batch=batch,
+        features=masked_views(network.features(batch.inputs), network, batch, recipe, views),
+        frame_lens=network.frame_lens(batch.input_lens).repeat(views),
+        labels=batch.labels.repeat(views, 1),
+        label_lens=batch.label_lens.repeat(views),
+        views=views,
+    )
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -151,10 +147,10 @@ def _loop(trainer: Trainer, on_progress: Progress | None) -> float:
     config, identity = recipe.train, _identity(trainer)
     start = 0
     if folder.checkpoint.is_file():
-        start = load_checkpoint(folder.checkpoint, trainer.network, trainer.optimizer, identity)
+        start = load_checkpoint(folder.checkpoint, trainer.model, trainer.optimizer, identity)
     metrics = Metrics(folder, start, accelerator)
     before = metrics.seconds
-    model, optimizer = accelerator.prepare(trainer.network, trainer.optimizer)
+    model, optimizer = accelerator.prepare(trainer.model, trainer.optimizer)
     loader = DataLoader(trainer.batches, batch_size=None, sampler=range(start, config.steps))
     model.train()
     began = time.monotonic()
@@ -185,7 +181,7 @@ def _loop(trainer: Trainer, on_progress: Progress | None) -> float:
             stop = _agreed(accelerator, interrupt.requested)
             if stop or (done % config.checkpoint_every == 0 and done < config.steps):
                 if accelerator.is_main_process:
-                    save_checkpoint(folder.checkpoint, trainer.network, trainer.optimizer, done, identity)
+                    save_checkpoint(folder.checkpoint, trainer.model, trainer.optimizer, done, identity)
                 accelerator.wait_for_everyone()
                 if stop:
                     raise KeyboardInterrupt
@@ -230,12 +226,15 @@ def _finish(trainer: Trainer, seconds: float) -> dict[str, Any]:
         "data": data_provenance(recipe),
         "versions": versions(),
     }
-    if trainer.teacher:
-        summary["teacher"] = {
-            "name": trainer.teacher.recipe.name,
-            "kind": trainer.teacher.recipe.model.kind,
-            "sha256": file_sha256(trainer.teacher.folder.weights),
-        }
+    if trainer.teachers:
+        summary["teachers"] = [
+            {
+                "name": teacher.recipe.name,
+                "kind": teacher.recipe.model.kind,
+                "sha256": file_sha256(teacher.folder.weights),
+            }
+            for teacher in trainer.teachers
+        ]
     if recipe.model.sees_labels and trainer.dev:
         batches = TASKS[recipe.task].evaluation_batches(trainer.dev, recipe)
         summary["leak"] = leak_report(network, batches, trainer.vocabulary).to_json()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import jiwer
 import torch
 
-from kdcompress.losses import ctc
+from kdcompress.losses.ctc import ctc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,15 @@ class Frontend(nn.Module, ABC):
     @abstractmethod
     def step(self, inputs: Tensor, states: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Turn a piece of input into features ``(N, T, F)`` and the next states."""
+
+
+class Outputs(NamedTuple):
+    """What a network says about a batch, and how it got there."""
+
+    log_probs: Tensor
+    """``(N, T, V)`` float32."""
+    hidden: tuple[Tensor, ...] = ()
+    """Output of each block, ``(N, T, D)``, in the time of ``log_probs``."""
 
 
 class CtcNetwork(nn.Module, ABC):
@@ -68,9 +77,14 @@ class CtcNetwork(nn.Module, ABC):
         features: Tensor = self.frontend(padded)
         return features
 
+    @property
+    def hidden_dims(self) -> tuple[int, ...]:
+        """Width of each block in ``Outputs.hidden``; a network that shows no blocks has none."""
+        return ()
+
     @abstractmethod
-    def forward(self, features: Tensor, frame_lens: Tensor, labels: Tensor, label_lens: Tensor) -> Tensor:
-        """Return log-probabilities ``(N, T, V)`` float32 for the frames of ``features`` without the look-ahead.
+    def outputs(self, features: Tensor, frame_lens: Tensor, labels: Tensor, label_lens: Tensor) -> Outputs:
+        """Answer for the frames of ``features`` without the look-ahead.
 
         Args:
             features: ``(N, (T + lookahead_frames) * subsampling_factor, F)``, not normalised.
@@ -78,3 +92,7 @@ class CtcNetwork(nn.Module, ABC):
             labels: reference ids, ``(N, U)`` int64. Only an Oracle Teacher looks at them.
             label_lens: valid labels, ``(N,)`` int64.
         """
+
+    def forward(self, features: Tensor, frame_lens: Tensor, labels: Tensor, label_lens: Tensor) -> Tensor:
+        """Return log-probabilities ``(N, T, V)`` float32; arguments as for ``outputs``."""
+        return self.outputs(features, frame_lens, labels, label_lens).log_probs

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 (pydantic needs it at run time)
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-
-class Settings(BaseModel):
-    """Base of every section: frozen, no unknown keys, docstrings of attributes become the schema's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+from kdcompress.losses import AnyLoss  # noqa: TC001 (pydantic needs it at run time)
+from kdcompress.losses.ctc import CtcLoss
+from kdcompress.settings import Settings
+from kdcompress.teachers.ensemble import AnyCombination, Single
 
 
 class DataConfig(Settings):
@@ -266,20 +265,22 @@ class TrainConfig(Settings):
 
 
 class DistillConfig(Settings):
-    """``(1 - weight) * CTC + weight * frame KL``."""
+    """Who gives targets besides the labels."""
 
-    teacher: Path
-    """Folder of the teacher's run."""
-    weight: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of the teacher in the loss."""
-    temperature: float = Field(default=1.0, gt=0)
-    """Softens both sides; the gradient is scaled back by its square."""
-    frames: Literal["all", "nonblank", "symmetric"] = "all"
-    """Frames that count: all, those where the teacher's best token is no blank, or these and ``context`` around."""
-    context: int = Field(default=2, ge=0)
-    """Frames on each side for ``symmetric``."""
-    delay_frames: int = Field(default=0, ge=0)
-    """The student answers this many frames after the teacher; for students with little look-ahead."""
+    teachers: tuple[Path, ...] = Field(min_length=1)
+    """Folders of the teachers' runs; one path will do for one teacher."""
+    combine: AnyCombination = Single()
+    """How several answers become one: ``switching``, ``multi_stream``, ``interpolation`` or ``hybrid``."""
+
+    @field_validator("teachers", mode="before")
+    @classmethod
+    def _one_will_do(cls, value: object) -> object:
+        return [value] if isinstance(value, str | Path) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> DistillConfig:
+        self.combine.check(len(self.teachers))
+        return self
 
 
 StudentConfig = SeparableConvConfig
@@ -310,15 +311,23 @@ class Recipe(Settings):
     """What is trained: a student or a teacher."""
     train: TrainConfig = TrainConfig()
     """The loop."""
+    losses: tuple[AnyLoss, ...] = Field(default=(CtcLoss(),), min_length=1)
+    """What is minimised: the weighted sum of these."""
     distill: DistillConfig | None = None
     """Where targets come from besides the labels; none: labels only."""
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
-        if self.distill and isinstance(self.model, TeacherConfig):
-            raise ValueError(
-                f"distill needs a student, but model.kind is {self.model.kind}; remove the distill section"
-            )
+        if self.distill and self.model.sees_labels:
+            raise ValueError(f"model.kind {self.model.kind} sees the labels already; remove the distill section")
+        names = [loss.key for loss in self.losses]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"losses: {twice[0]!r} is there twice; give each a `name`")
+        taught = [loss.key for loss in self.losses if loss.needs_teacher]
+        if taught and not self.distill:
+            raise ValueError(f"losses: {taught[0]!r} needs a teacher; add a distill section")
+        if self.distill and not taught:
+            raise ValueError("distill: no loss looks at a teacher; add one such as frame_kl to losses")
         return self
 
     def dumps(self) -> str:

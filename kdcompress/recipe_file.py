@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PLAIN_WORDS = {
-    "union_tag_not_found": "key 'kind' is missing; it selects the student or teacher",
+    "union_tag_not_found": "key 'kind' is missing; it selects what the section is",
     "model_type": "must be a section, a mapping of keys",
     "model_attributes_type": "must be a section, a mapping of keys",
     "path_type": "must be a path",
+    "tuple_type": "must be a list",
 }
 """Sentences for pydantic's errors whose own words are about Python."""
 
@@ -72,19 +73,36 @@ def _overridden(tree: dict[str, Any], override: str) -> dict[str, Any]:
     path, equals, value = override.partition("=")
     if not equals or not path:
         raise RecipeError(f"--set {override!r}: expected key.path=value, for example train.steps=100")
-    head, dot, rest = path.partition(".")
-    if dot:
-        below = tree.get(head)
-        return {**tree, head: _overridden(below if isinstance(below, dict) else {}, f"{rest}={value}")}
     try:
-        return {**tree, head: yaml.safe_load(value)}
+        parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise RecipeError(f"--set {override!r}: the value is not valid YAML") from error
+    changed: dict[str, Any] = _set(tree, path.split("."), parsed, override)
+    return changed
+
+
+def _set(node: Any, path: list[str], value: Any, override: str) -> Any:  # noqa: ANN401 (a tree of YAML)
+    """Copy of ``node`` with the value at ``path``; an item of a list goes by its ``name``, or its ``kind``."""
+    if not path:
+        return value
+    head, *rest = path
+    if isinstance(node, list):
+        places = [i for i, item in enumerate(node) if isinstance(item, dict) and head in _names(item)]
+        if len(places) != 1:
+            known = ", ".join(_names(item)[0] for item in node if isinstance(item, dict) and _names(item))
+            raise RecipeError(f"--set {override!r}: {head!r} is not one of the list's items ({known})")
+        return [_set(item, rest, value, override) if i == places[0] else item for i, item in enumerate(node)]
+    below = node if isinstance(node, dict) else {}
+    return {**below, head: _set(below.get(head), rest, value, override)}
+
+
+def _names(item: dict[str, Any]) -> list[str]:
+    return [str(item[key]) for key in ("name", "kind") if item.get(key)][:1]
 
 
 def _sentence(item: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
     # pydantic names the member of a union in the place of an error; the file has no such key
-    place = [str(part) for index, part in enumerate(item["loc"]) if not (index == 1 and item["loc"][0] == "model")]
+    place = _place(item["loc"])
     name = ".".join(place)
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(place[-1], _known_keys(), n=1)
@@ -101,6 +119,18 @@ def _sentence(item: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
         if name and item["type"] != "value_error"
         else f"{name}: {message}".removeprefix(": ")
     )
+
+
+def _place(loc: tuple[str | int, ...]) -> list[str]:
+    """Path of a key as the file and ``--set`` know it."""
+    match loc:
+        case ("model", _, *rest):
+            return ["model", *map(str, rest)]
+        case ("losses", int(), str() as kind, *rest):
+            return ["losses", kind, *map(str, rest)]
+        case ("distill", "combine", _, *rest):
+            return ["distill", "combine", *map(str, rest)]
+    return [str(part) for part in loc]
 
 
 def _known_keys() -> list[str]:

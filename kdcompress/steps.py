@@ -55,9 +55,10 @@ class Step:
         return all(file.is_file() and file.stat().st_mtime <= made for file in self.made_from)
 
 
-def path_setting(key: str, path: Path) -> str:
-    """Override of a recipe's key by a path; quoted: the value is read as YAML, and a folder may be called 2024."""
-    return f"{key}={json.dumps(str(path))}"
+def path_setting(key: str, *paths: Path) -> str:
+    """Override of a recipe's key by paths; quoted: the value is read as YAML, and a folder may be called 2024."""
+    quoted = [str(path) for path in paths]
+    return f"{key}={json.dumps(quoted if len(quoted) > 1 else quoted[0])}"
 
 
 def training_step(

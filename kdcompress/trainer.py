@@ -13,8 +13,10 @@ from kdcompress.data.task import TASKS
 from kdcompress.data.text import character_vocabulary
 from kdcompress.errors import RecipeError, VocabularyError
 from kdcompress.files import write_text
+from kdcompress.heads import WithHeads, with_heads
 from kdcompress.layers import frame_mask
 from kdcompress.run import RunFolder, TrainedRun, build_network, load_run
+from kdcompress.targets import check_teacher, dev_errors
 from kdcompress_runtime.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -38,12 +40,18 @@ class Trainer:
     folder: RunFolder
     accelerator: Accelerator
     vocabulary: Vocabulary
-    network: CtcNetwork
+    model: WithHeads
+    """The network, and what its losses add while training."""
     optimizer: torch.optim.Optimizer
     batches: Dataset[Batch]
     dev: list[Item]
     """Items of ``data.dev``, read before the first update so that a bad one does not end a long run; or none."""
-    teacher: TrainedRun | None
+    teachers: tuple[TrainedRun, ...]
+
+    @property
+    def network(self) -> CtcNetwork:
+        """What is trained, without the losses' heads."""
+        return self.model.network
 
 
 def setup(recipe: Recipe, folder: RunFolder) -> Trainer:
@@ -58,8 +66,8 @@ def setup(recipe: Recipe, folder: RunFolder) -> Trainer:
         raise RecipeError(
             f"train.batch_size {recipe.train.batch_size} cannot be divided by {accelerator.num_processes} processes"
         )
-    teacher = load_teacher(recipe) if recipe.distill else None
-    vocabulary = teacher.vocabulary if teacher else _training_vocabulary(recipe)
+    teachers = load_teachers(recipe)
+    vocabulary = teachers[0].vocabulary if teachers else _training_vocabulary(recipe)
     set_seed(recipe.seed)
     network = build_network(recipe, len(vocabulary))
     task = TASKS[recipe.task]
@@ -67,6 +75,8 @@ def setup(recipe: Recipe, folder: RunFolder) -> Trainer:
         recipe,
         vocabulary,
         units_per_frame=network.units_per_frame,
+        teacher_frontends=[teacher.recipe.frontend for teacher in teachers],
+        streams=len(teachers) if recipe.distill and recipe.distill.combine.streams_per_item else 1,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
@@ -74,48 +84,43 @@ def setup(recipe: Recipe, folder: RunFolder) -> Trainer:
         raise RecipeError(f"{recipe.data.train}: fewer items than the {accelerator.num_processes} processes")
     dev = task.items(recipe.data.dev, recipe, vocabulary, network.units_per_frame) if recipe.data.dev else []
     _set_feature_statistics(network, batches, recipe.train.steps)
-    optimizer = _optimizer(network, recipe.train)
+    model = with_heads(network, recipe.losses, len(vocabulary), teachers)
+    optimizer = _optimizer(model, recipe.train)
     if accelerator.is_main_process:
         write_text(folder.recipe, recipe.dumps())
         write_text(folder.tokens, vocabulary.dumps())
-    if teacher:
+    for teacher in teachers:
         teacher.network.to(accelerator.device)
-    network.to(accelerator.device)
-    return Trainer(recipe, folder, accelerator, vocabulary, network, optimizer, batches, dev, teacher)
+    model.to(accelerator.device)
+    return Trainer(recipe, folder, accelerator, vocabulary, model, optimizer, batches, dev, teachers)
 
 
-def load_teacher(recipe: Recipe) -> TrainedRun:
-    """Read the teacher's run and check that its frames and tokens are the student's.
+def load_teachers(recipe: Recipe) -> tuple[TrainedRun, ...]:
+    """Read the teachers' runs and check that their frames and tokens are the student's; none without ``distill``.
 
     Raises:
         RunError: no finished run there.
-        RecipeError: another frontend or subsampling than the student's, or a longer look-ahead.
-        VocabularyError: the teacher lacks characters of the training texts.
+        RecipeError: frames of another length, a longer look-ahead, tokens that differ between teachers, or a
+            schedule by accuracy over a teacher that has seen the answer.
+        VocabularyError: the teachers lack characters of the training texts.
     """
     if recipe.distill is None:
-        raise RecipeError("the recipe has no distill section")
-    teacher = load_run(recipe.distill.teacher)
-    if teacher.recipe.frontend != recipe.frontend:
-        raise RecipeError(
-            f"{recipe.distill.teacher}: its frontend differs from the student's; give both the same section"
-        )
-    if teacher.network.subsampling_factor != recipe.model.subsampling_factor:
-        raise RecipeError(
-            f"{recipe.distill.teacher}: its subsampling_factor is {teacher.network.subsampling_factor}, "
-            f"the student's {recipe.model.subsampling_factor}; they must agree"
-        )
-    if teacher.network.lookahead_frames > getattr(recipe.model, "lookahead_frames", 0):
-        raise RecipeError(
-            f"{recipe.distill.teacher}: looks {teacher.network.lookahead_frames} frames ahead, further than the "
-            "student; give the student at least as much, or choose another teacher"
-        )
-    missing = sorted(set(_training_vocabulary(recipe).symbols) - set(teacher.vocabulary.symbols))
+        return ()
+    teachers = tuple(load_run(path) for path in recipe.distill.teachers)
+    first = teachers[0]
+    missing = sorted(set(_training_vocabulary(recipe).symbols) - set(first.vocabulary.symbols))
     if missing:
         raise VocabularyError(
-            f"{recipe.distill.teacher}: the teacher does not know {missing}, which data.train holds; "
+            f"{first.folder.path}: the teacher does not know {missing}, which data.train holds; "
             "train the teacher on texts that hold them, or normalise the texts"
         )
-    return teacher
+    for teacher in teachers:
+        check_teacher(teacher, recipe, first.vocabulary)
+    try:
+        recipe.distill.combine.check_errors(dev_errors(teachers))
+    except ValueError as error:
+        raise RecipeError(f"distill.combine: {error}") from error
+    return teachers
 
 
 def _training_vocabulary(recipe: Recipe) -> Vocabulary:
@@ -134,9 +139,9 @@ def _set_feature_statistics(network: CtcNetwork, batches: Dataset[Batch], steps:
     network.feature_norm.set_statistics(frames.mean(dim=0), frames.std(dim=0))
 
 
-def _optimizer(network: CtcNetwork, config: TrainConfig) -> torch.optim.Optimizer:
+def _optimizer(model: WithHeads, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW with decay on matrices and kernels only."""
-    decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    plain = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    plain = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))

@@ -59,11 +59,12 @@ class VariantInfo:
         if stated:
             return str(stated)
         run = self.provenance.get("run")
-        teacher = run.get("teacher") if isinstance(run, dict) else None
-        if isinstance(teacher, dict) and teacher.get("name"):
-            return f"from {teacher['name']} ({teacher.get('kind', 'teacher')})"
-        if self.provenance.get("teacher"):
-            return f"from {Path(str(self.provenance['teacher'])).name}"
+        teachers = run.get("teachers") if isinstance(run, dict) else None
+        if isinstance(teachers, list) and teachers:
+            named = [f"{item.get('name', '?')} ({item.get('kind', 'teacher')})" for item in teachers]
+            return f"from {' and '.join(named)}"
+        if self.provenance.get("teachers"):
+            return f"from {' and '.join(Path(str(path)).name for path in self.provenance['teachers'])}"
         return "labels only" if "recipe" in self.provenance else "not stated"
 
 

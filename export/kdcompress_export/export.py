@@ -239,7 +239,7 @@ def _provenance(plan: _Plan) -> dict[str, Any]:
     return {
         "recipe": recipe.name,
         "seed": recipe.seed,
-        "teacher": str(recipe.distill.teacher) if recipe.distill else None,
+        "teachers": [str(path) for path in recipe.distill.teachers] if recipe.distill else [],
         "data": {
             name: {"manifest": str(path), "fingerprint": manifest_fingerprint(path)}
             for name, path in manifests.items()

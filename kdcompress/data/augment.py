@@ -57,7 +57,9 @@ def augment_waveform(
     return limit_peak((samples * np.float32(gain)).astype(np.float32))
 
 
-def mask_features(features: Tensor, lengths: Tensor, fill: Tensor, config: SpecAugment, seeds: Sequence[int]) -> Tensor:
+def mask_features(  # noqa: PLR0917 (positions read well here)
+    features: Tensor, lengths: Tensor, fill: Tensor, config: SpecAugment, seeds: Sequence[int], view: int = 0
+) -> Tensor:
     """SpecAugment without time warping (Park et al., arXiv 1904.08779).
 
     Args:
@@ -65,16 +67,19 @@ def mask_features(features: Tensor, lengths: Tensor, fill: Tensor, config: SpecA
         lengths: valid frames, ``(N,)``; masks stay inside.
         fill: ``(F,)``, the value of a masked bin: the mean of the training data.
         config: number and width of masks.
-        seeds: one for each item.
+        seeds: one for each item. The times that are masked follow from it and ``view`` alone, not from the number of
+            bins: a teacher with another frontend misses the same moments.
+        view: another one gives other masks.
     """
     masked = torch.zeros(features.shape, dtype=torch.bool)
     bins = features.shape[2]
     for row, length, seed in zip(masked, lengths.tolist(), seeds, strict=True):
-        rng = np.random.default_rng((seed, 1))
+        rng = np.random.default_rng((seed, 1, view))
         for _ in range(config.freq_masks):
             width = int(rng.integers(0, int(bins * config.freq_fraction) + 1))
             start = int(rng.integers(0, bins - width + 1))
             row[:length, start : start + width] = True
+        rng = np.random.default_rng((seed, 2, view))
         for _ in range(config.time_masks):
             width = int(rng.integers(0, min(config.time_frames, int(length * config.time_fraction)) + 1))
             start = int(rng.integers(0, length - width + 1))

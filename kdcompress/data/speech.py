@@ -11,6 +11,7 @@ from kdcompress.data.augment import augment_waveform
 from kdcompress.data.batch import Batch, collate
 from kdcompress.data.items import Item, load_items
 from kdcompress.data.noise import read_noises
+from kdcompress.errors import RecipeError
 from kdcompress_runtime.audio import read_audio
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kdcompress.recipe import Recipe
+    from kdcompress.recipe import LogMelConfig, Recipe
     from kdcompress_runtime.manifest import ManifestEntry
     from kdcompress_runtime.vocabulary import Vocabulary
 
@@ -31,13 +32,23 @@ class TrainingBatches(Dataset[Batch]):
     """``batches[step]`` for any step; the same on every machine, at every restart, for every worker count."""
 
     def __init__(
-        self, recipe: Recipe, vocabulary: Vocabulary, *, units_per_frame: int, rank: int = 0, world: int = 1
+        self,
+        recipe: Recipe,
+        vocabulary: Vocabulary,
+        *,
+        units_per_frame: int,
+        teacher_frontends: Sequence[LogMelConfig] = (),
+        streams: int = 1,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.recipe = recipe
+        self.streams = streams
+        self.teacher_rate = _teacher_rate(recipe, teacher_frontends)
         self.rank, self.world = rank, world
         self.items = speech_items(recipe.data.train, recipe, vocabulary, units_per_frame)
         noise = recipe.augment.noise
-        rate = recipe.frontend.sample_rate
+        rate = self.teacher_rate or recipe.frontend.sample_rate
         self.noises = read_noises(noise.manifest, noise.split, rate) if noise else []
         self._lengths = np.array([item.units for item in self.items])
         self._epoch: tuple[int, NDArray[np.int64]] = (-1, np.zeros((0, 0), dtype=np.int64))
@@ -47,43 +58,80 @@ class TrainingBatches(Dataset[Batch]):
         seeds = [_seed(self.recipe.seed, step, position) for position in range(self.recipe.train.batch_size)]
         chosen = self.plan(step)
         mine = range(self.rank, len(chosen), self.world)
-        items = [chosen[position] for position in mine]
-        inputs = [self._read(item, seeds[position]) for item, position in zip(items, mine, strict=True)]
+        items = [chosen[position][0] for position in mine]
+        heard = [self._read(item, seeds[position]) for item, position in zip(items, mine, strict=True)]
         return collate(
-            inputs, [i.labels for i in items], [i.entry.text for i in items], [seeds[position] for position in mine]
+            [student for student, _ in heard],
+            [item.labels for item in items],
+            [item.entry.text for item in items],
+            [seeds[position] for position in mine],
+            streams=[chosen[position][1] for position in mine],
+            teacher_inputs=[teacher for _, teacher in heard if teacher is not None] or None,
         )
 
     def __len__(self) -> int:
         """Return the number of updates."""
         return self.recipe.train.steps
 
-    def plan(self, step: int) -> list[Item]:
-        """Items of the whole batch of ``step``, over all processes."""
-        size = min(self.recipe.train.batch_size, len(self.items))
-        epoch, index = divmod(step, len(self.items) // size)
+    def plan(self, step: int) -> list[tuple[Item, int]]:
+        """Items of the whole batch of ``step``, over all processes, each with its stream."""
+        copies = len(self.items) * self.streams
+        size = min(self.recipe.train.batch_size, copies)
+        epoch, index = divmod(step, copies // size)
         if self._epoch[0] != epoch:
             self._epoch = (epoch, self._plan_epoch(epoch, size))
-        return [self.items[i] for i in self._epoch[1][index]]
+        return [(self.items[copy // self.streams], int(copy % self.streams)) for copy in self._epoch[1][index]]
 
     def _plan_epoch(self, epoch: int, size: int) -> NDArray[np.int64]:
-        """Indices of the items of every batch of an epoch, ``(batches, size)``."""
+        """Indices of every batch of an epoch, ``(batches, size)``; index ``i * streams + k`` is item i, stream k."""
         rng = np.random.default_rng((self.recipe.seed, epoch))
         # what fills no batch is left out before sorting; after it, that would always be the longest items
-        order = rng.permutation(len(self.items))[: len(self.items) // size * size]
+        copies = len(self.items) * self.streams
+        order = rng.permutation(copies)[: copies // size * size]
         pool = size * BUCKET_BATCHES
         pools = [order[start : start + pool] for start in range(0, len(order), pool)]
-        by_length = np.concatenate([part[np.argsort(self._lengths[part], kind="stable")] for part in pools])
+        lengths = self._lengths.repeat(self.streams)
+        by_length = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in pools])
         batches = by_length.reshape(-1, size)
         shuffled: NDArray[np.int64] = batches[rng.permutation(len(batches))]
         return shuffled
 
-    def _read(self, item: Item, seed: int) -> NDArray[np.float32]:
-        rate = self.recipe.frontend.sample_rate
+    def _read(self, item: Item, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """The item as the student hears it and, if that differs, as the teachers do; the same noise in both."""
+        own_rate = self.recipe.frontend.sample_rate
+        rate = self.teacher_rate or own_rate
         samples, _ = read_audio(item.entry.input, rate)
         rng = np.random.default_rng(seed)
-        return augment_waveform(
-            samples, rate, self.recipe.augment, noises=self.noises, rng=rng, min_samples=item.min_units
+        shortest = -(-item.min_units * rate // own_rate)
+        heard = augment_waveform(samples, rate, self.recipe.augment, noises=self.noises, rng=rng, min_samples=shortest)
+        return (heard, None) if self.teacher_rate is None else (narrowed(heard, rate, own_rate), heard)
+
+
+def narrowed(samples: NDArray[np.float32], rate: int, to_rate: int) -> NDArray[np.float32]:
+    """Resample so that frames stay synchronous: sample n of ``rate`` is sample ``n * to_rate / rate``, none is lost."""
+    import soxr
+
+    length = -(-len(samples) * to_rate // rate)
+    found = soxr.resample(samples, rate, to_rate).astype(np.float32)
+    return np.pad(found[:length], (0, max(0, length - len(found))))
+
+
+def _teacher_rate(recipe: Recipe, teacher_frontends: Sequence[LogMelConfig]) -> int | None:
+    """Sample rate at which teachers hear, if one of them hears at another rate than the student.
+
+    Raises:
+        RecipeError: they hear at several rates, or at a lower one than the student.
+    """
+    own = recipe.frontend.sample_rate
+    others = {frontend.sample_rate for frontend in teacher_frontends} - {own}
+    if not others:
+        return None
+    if len(others) > 1 or min(others) < own:
+        raise RecipeError(
+            f"the teachers hear at {sorted(others)} Hz and the student at {own} Hz; "
+            "give the teachers one rate, not below the student's"
         )
+    return others.pop()
 
 
 def speech_items(manifest: Path, recipe: Recipe, vocabulary: Vocabulary, units_per_frame: int) -> list[Item]:

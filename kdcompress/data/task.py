@@ -22,7 +22,8 @@ class Task:
     """Readers of one kind of input."""
 
     training_batches: Callable[..., TrainingBatches]
-    """``(recipe, vocabulary, *, units_per_frame, rank, world)``; batch k is a function of seed and k."""
+    """``(recipe, vocabulary, *, units_per_frame, teacher_frontends, streams, rank, world)``; batch k is a function of
+    seed and k."""
     items: Callable[[Path, Recipe, Vocabulary, int], list[Item]]
     """Items of a manifest: ``(manifest, recipe, vocabulary, units_per_frame)``."""
     evaluation_batches: Callable[[Sequence[Item], Recipe], Iterator[Batch]]

@@ -1,12 +1,23 @@
-"""Losses: pure functions of (log_probs, lengths, targets); one file a family.
+"""Losses: pure functions of (log_probs, lengths, targets); one file a family, one line in ``AnyLoss``.
 
-Every loss is a sum over valid frames divided by the number of valid frames, so that weights mean the same
-whatever the lengths and whichever frames a method selects.
+A file holds the function, and the settings that a recipe selects it by. Every loss is a sum over valid frames
+divided by the number of valid frames unless it says otherwise, so that weights mean the same whatever the lengths
+and whichever frames a method selects.
 """
 
 from __future__ import annotations
 
-from kdcompress.losses.ctc import ctc
-from kdcompress.losses.frame_kl import FRAME_SELECTIONS, frame_kl
+from typing import Annotated
 
-__all__ = ["FRAME_SELECTIONS", "ctc", "frame_kl"]
+from pydantic import Field
+
+from kdcompress.losses.ctc import CtcLoss
+from kdcompress.losses.frame_kl import FrameKlLoss
+
+AnyLoss = Annotated[
+    CtcLoss | FrameKlLoss,
+    Field(discriminator="kind"),
+]
+"""Every loss there is; a recipe's ``losses`` section selects by ``kind``."""
+
+__all__ = ["AnyLoss", "CtcLoss", "FrameKlLoss"]

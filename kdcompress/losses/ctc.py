@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from torch.nn import functional as F  # noqa: N812
 
+from kdcompress.losses.base import LossConfig
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from kdcompress.losses.base import Signals
 
 
 def ctc(log_probs: Tensor, frame_lens: Tensor, labels: Tensor, label_lens: Tensor, blank_id: int = 0) -> Tensor:
@@ -33,3 +37,14 @@ def ctc(log_probs: Tensor, frame_lens: Tensor, labels: Tensor, label_lens: Tenso
         zero_infinity=True,
     )
     return nll.sum() / frame_lens.sum()
+
+
+class CtcLoss(LossConfig):
+    """The reference text, aligned by CTC."""
+
+    kind: Literal["ctc"] = "ctc"
+    """Selects this loss."""
+
+    def __call__(self, signals: Signals) -> Tensor:
+        """See ``ctc``."""
+        return ctc(signals.log_probs, signals.frame_lens, signals.labels, signals.label_lens, signals.blank_id)

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from kdcompress.network import CtcNetwork
+from kdcompress.network import CtcNetwork, Outputs
 from kdcompress_runtime.bundle import BATCH_AXIS
 
 if TYPE_CHECKING:
     from kdcompress_runtime.bundle import StateSpec
+
+
+class Encoded(NamedTuple):
+    """What ``Student.encode`` returns."""
+
+    log_probs: Tensor
+    """``(N, T, V)``, ``lookahead_frames`` behind the input."""
+    states: dict[str, Tensor]
+    """The next states."""
+    hidden: tuple[Tensor, ...] = ()
+    """Output of each block, ``(N, T, D)``, for losses that look inside; block i is ``hidden_lags[i]`` frames behind."""
 
 
 class Student(CtcNetwork):
@@ -27,8 +38,13 @@ class Student(CtcNetwork):
         """Name the states that ``encode`` carries."""
 
     @abstractmethod
-    def encode(self, features: Tensor, states: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Turn features ``(N, T * subsampling_factor, F)`` into log-probabilities ``(N, T, V)`` and next states."""
+    def encode(self, features: Tensor, states: dict[str, Tensor]) -> Encoded:
+        """Turn features ``(N, T * subsampling_factor, F)`` into log-probabilities and next states."""
+
+    @property
+    def hidden_lags(self) -> tuple[int, ...]:
+        """Frames by which each block is behind the input; between zero and ``lookahead_frames``."""
+        return ()
 
     def state_specs(self) -> tuple[StateSpec, ...]:
         """All states of ``step``, in the order of the exported graph's inputs."""
@@ -49,14 +65,17 @@ class Student(CtcNetwork):
             Log-probabilities ``(N, k, V)`` and the next states.
         """
         features, frontend_states = self.frontend.step(inputs, states)
-        log_probs, encoder_states = self.encode(features, states)
-        return log_probs, {**frontend_states, **encoder_states}
+        encoded = self.encode(features, states)
+        return encoded.log_probs, {**frontend_states, **encoded.states}
 
-    def forward(self, features: Tensor, frame_lens: Tensor, labels: Tensor, label_lens: Tensor) -> Tensor:  # noqa: ARG002
-        """See ``CtcNetwork.forward``; labels are not looked at."""
+    def outputs(self, features: Tensor, frame_lens: Tensor, labels: Tensor, label_lens: Tensor) -> Outputs:  # noqa: ARG002
+        """See ``CtcNetwork.outputs``; labels are not looked at."""
         states = _filled(self.encoder_state_specs(), len(features), features.device)
-        log_probs, _ = self.encode(features, states)
-        return log_probs[:, self.lookahead_frames :].float()
+        encoded = self.encode(features, states)
+        log_probs = encoded.log_probs[:, self.lookahead_frames :].float()
+        frames = log_probs.shape[1]
+        hidden = zip(encoded.hidden, self.hidden_lags, strict=True)
+        return Outputs(log_probs, tuple(block[:, lag : lag + frames] for block, lag in hidden))
 
 
 def _filled(specs: tuple[StateSpec, ...], batch: int, device: torch.device) -> dict[str, Tensor]:

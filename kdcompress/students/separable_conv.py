@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from kdcompress.layers import SeparableConvBlock, Subsampling
-from kdcompress.students.base import Student
+from kdcompress.students.base import Encoded, Student
 from kdcompress_runtime.bundle import BATCH_AXIS, StateSpec
 
 if TYPE_CHECKING:
@@ -45,19 +46,31 @@ class SeparableConvStudent(Student):
             *(StateSpec(f"block{i}_cache", (BATCH_AXIS, channels, k - 1)) for i, k in enumerate(kernels)),
         )
 
-    def encode(self, features: Tensor, states: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    @property
+    def hidden_dims(self) -> tuple[int, ...]:
+        """Every block is as wide as the head's input."""
+        return (self.head.in_channels,) * len(self.blocks)
+
+    @property
+    def hidden_lags(self) -> tuple[int, ...]:
+        """The look-ahead of a block and of those before it."""
+        return tuple(itertools.accumulate(b.right for b in self.blocks if isinstance(b, SeparableConvBlock)))
+
+    def encode(self, features: Tensor, states: dict[str, Tensor]) -> Encoded:
         """See ``Student.encode``."""
         normalised = self.feature_norm(features).transpose(1, 2)
         padded = torch.cat([states["subsampling_cache"], normalised], dim=2)
         following = {"subsampling_cache": padded[..., -self.subsampling_factor :]}
         frames = self.subsampling(padded)
+        hidden = []
         for index, block in enumerate(self.blocks):
             name = f"block{index}_cache"
             padded = torch.cat([states[name], frames], dim=2)
             following[name] = padded[..., frames.shape[2] :]
             frames = block(padded)
+            hidden.append(frames.transpose(1, 2))
         log_probs = self.head(frames).transpose(1, 2).log_softmax(dim=2)
-        return log_probs, following
+        return Encoded(log_probs, following, tuple(hidden))
 
 
 def spread(total: int, parts: int) -> list[int]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from kdcompress.layers import SeparableConvBlock, Subsampling, frame_mask
-from kdcompress.network import CtcNetwork
+from kdcompress.network import CtcNetwork, Outputs
 
 if TYPE_CHECKING:
     from kdcompress.network import Frontend
@@ -26,18 +26,19 @@ class FullContextEncoder(nn.Module):
             for _ in range(config.depth)
         )
 
-    def forward(self, normalised: Tensor, frame_lens: Tensor) -> Tensor:
-        """Features ``(N, T * factor, F)`` to frames ``(N, T, C)``."""
+    def forward(self, normalised: Tensor, frame_lens: Tensor) -> tuple[Tensor, ...]:
+        """Features ``(N, T * factor, F)`` to frames ``(N, T, C)`` after each block."""
         factor = self.subsampling.factor
         frames = normalised.shape[1] // factor
         mask = frame_mask(frame_lens, frames)[:, None, :]
         inside = mask.repeat_interleave(factor, dim=2)
         hidden = self.subsampling(F.pad(normalised.transpose(1, 2) * inside, (factor, 0))) * mask
+        encoded = []
         for block in self.blocks:
             if isinstance(block, SeparableConvBlock):
                 hidden = block.whole(hidden) * mask
-        encoded: Tensor = hidden.transpose(1, 2)
-        return encoded
+                encoded.append(hidden.transpose(1, 2))
+        return tuple(encoded)
 
 
 class ConventionalTeacher(CtcNetwork):
@@ -48,8 +49,12 @@ class ConventionalTeacher(CtcNetwork):
         self.encoder = FullContextEncoder(config.encoder, frontend.feature_dim, config.subsampling_factor)
         self.head = nn.Linear(config.encoder.width, num_tokens)
 
-    def forward(self, features: Tensor, frame_lens: Tensor, labels: Tensor, label_lens: Tensor) -> Tensor:  # noqa: ARG002
-        """See ``CtcNetwork.forward``; labels are not looked at."""
+    @property
+    def hidden_dims(self) -> tuple[int, ...]:
+        """Every block is as wide as the head's input."""
+        return (self.head.in_features,) * len(self.encoder.blocks)
+
+    def outputs(self, features: Tensor, frame_lens: Tensor, labels: Tensor, label_lens: Tensor) -> Outputs:  # noqa: ARG002
+        """See ``CtcNetwork.outputs``; labels are not looked at."""
         hidden = self.encoder(self.feature_norm(features), frame_lens)
-        log_probs: Tensor = self.head(hidden).float().log_softmax(dim=2)
-        return log_probs
+        return Outputs(self.head(hidden[-1]).float().log_softmax(dim=2), hidden)

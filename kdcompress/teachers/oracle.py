@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from kdcompress.layers import frame_mask
-from kdcompress.network import CtcNetwork
+from kdcompress.network import CtcNetwork, Outputs
 from kdcompress.teachers.conventional import FullContextEncoder
 
 if TYPE_CHECKING:
@@ -45,9 +45,15 @@ class OracleTeacher(CtcNetwork):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, num_tokens)
 
-    def forward(self, features: Tensor, frame_lens: Tensor, labels: Tensor, label_lens: Tensor) -> Tensor:
-        """See ``CtcNetwork.forward``. Labels after ``label_lens`` are never attended to."""
-        source = self.encoder(self.feature_norm(features), frame_lens)
+    @property
+    def hidden_dims(self) -> tuple[int, ...]:
+        """The encoder's blocks, which listen, then the fusion blocks, which have seen the labels."""
+        return (self.head.in_features,) * (len(self.encoder.blocks) + len(self.fusion))
+
+    def outputs(self, features: Tensor, frame_lens: Tensor, labels: Tensor, label_lens: Tensor) -> Outputs:
+        """See ``CtcNetwork.outputs``. Labels after ``label_lens`` are never attended to."""
+        hidden = list(self.encoder(self.feature_norm(features), frame_lens))
+        source = hidden[-1]
         padded_source = ~frame_mask(frame_lens, source.shape[1])
         # one key that is always there: with an empty reference softmax over no key would be NaN
         labels = F.pad(self._masked(labels), (1, 0), value=self.mask_id)
@@ -61,8 +67,8 @@ class OracleTeacher(CtcNetwork):
             target = block(target, padded_labels)
         for block in self.fusion:
             source = block(source, padded_source, target, padded_labels)
-        log_probs: Tensor = self.head(self.norm(source)).float().log_softmax(dim=2)
-        return log_probs
+            hidden.append(source)
+        return Outputs(self.head(self.norm(source)).float().log_softmax(dim=2), tuple(hidden))
 
     def _masked(self, labels: Tensor) -> Tensor:
         """In training, replace a share of the labels by ``<mask>``, so that the teacher leans on the input."""

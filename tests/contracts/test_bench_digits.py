@@ -52,7 +52,7 @@ def test_the_students_of_a_seed_differ_in_their_teacher_only(bench, noise, tmp_p
         "distill",
         "digits-from-oracle",
         str(tmp_path / "out" / "seed2" / "digits-from-oracle"),
-        f'distill.teacher="{tmp_path / "out" / "seed2" / "digits-oracle"}"',
+        f'distill.teachers="{tmp_path / "out" / "seed2" / "digits-oracle"}"',
     }
 
 

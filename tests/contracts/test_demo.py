@@ -35,7 +35,7 @@ def test_the_plan_trains_before_it_exports_and_exports_before_it_reports(tmp_pat
     assert {f"export {recipe}" for recipe in STUDENTS} == set(steps[-1].after)
     taught = next(step for step in steps if step.name == "digits-from-oracle")
     assert "digits-oracle" in taught.after
-    assert f'distill.teacher="{tmp_path / "digits-oracle"}"' in taught.arguments
+    assert f'distill.teachers="{tmp_path / "digits-oracle"}"' in taught.arguments
 
 
 def test_steps_run_after_those_they_need_and_keep_their_logs(tmp_path, capsys):

@@ -113,7 +113,7 @@ def write_bundle(
         blank_id=0,
         provenance={
             "recipe": "toy",
-            "run": {"teacher": {"name": "digits-big", "kind": "conventional"}},
+            "run": {"teachers": [{"name": "digits-big", "kind": "conventional"}]},
             "padding": "x" * padding,
         },
         files={file: sha256((folder / file).read_bytes()) for file in files},

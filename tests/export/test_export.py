@@ -61,7 +61,7 @@ def test_what_was_proven_is_written_down(metadata, bundle, run):
 
 def test_the_provenance_is_complete(metadata, run):
     found = metadata.provenance
-    assert (found["recipe"], found["seed"], found["teacher"], found["licence"]) == ("tiny-4", 1, None, "CC0-1.0")
+    assert (found["recipe"], found["seed"], found["teachers"], found["licence"]) == ("tiny-4", 1, [], "CC0-1.0")
     assert found["data"]["train"]["fingerprint"] == manifest_fingerprint(run.parent / "train.jsonl")
     assert found["versions"].keys() == {"kdcompress", "torch", "onnx", "onnxruntime", "numpy"}
 

@@ -1,0 +1,60 @@
+"""The network together with the heads that its losses add while training. Only the network is saved at the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from kdcompress.errors import RecipeError
+from kdcompress.losses.base import Shapes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kdcompress.losses.base import LossConfig
+    from kdcompress.network import CtcNetwork, Outputs
+    from kdcompress.run import TrainedRun
+
+
+class WithHeads(nn.Module):
+    """One forward pass through the network and every head, so that several processes see one module."""
+
+    def __init__(self, network: CtcNetwork, heads: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.network = network
+        self.heads = nn.ModuleDict(heads)
+
+    def forward(
+        self, features: Tensor, frame_lens: Tensor, labels: Tensor, label_lens: Tensor
+    ) -> tuple[Outputs, dict[str, Tensor]]:
+        """See ``CtcNetwork.outputs``; and what each head says, by the key of its loss."""
+        outputs = self.network.outputs(features, frame_lens, labels, label_lens)
+        return outputs, {key: head(outputs, frame_lens, labels, label_lens) for key, head in self.heads.items()}
+
+
+def with_heads(
+    network: CtcNetwork, losses: tuple[LossConfig, ...], num_tokens: int, teachers: tuple[TrainedRun, ...]
+) -> WithHeads:
+    """Build the heads that the losses ask for.
+
+    Raises:
+        RecipeError: a loss looks at a block that the network, or its teacher, does not have.
+    """
+    shapes = Shapes(
+        num_tokens=num_tokens,
+        hidden_dims=network.hidden_dims,
+        teacher_hidden_dims=teachers[0].network.hidden_dims if len(teachers) == 1 else (),
+    )
+    heads = {}
+    for loss in losses:
+        try:
+            head = loss.head(shapes)
+        except IndexError as error:
+            raise RecipeError(
+                f"losses.{loss.key}: there is no such layer; the student has {len(shapes.hidden_dims)} blocks, "
+                f"the teacher shows {len(shapes.teacher_hidden_dims)} (only one teacher can show its blocks)"
+            ) from error
+        if head is not None:
+            heads[loss.key] = head
+    return WithHeads(network, heads)

@@ -1,0 +1,132 @@
+"""What a loss is given, and the settings that all losses share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from kdcompress.settings import Settings
+
+if TYPE_CHECKING:
+    from kdcompress.network import Outputs
+
+
+@dataclass(frozen=True)
+class TeacherSignals:
+    """What a teacher, or several together, say about a batch; no gradient."""
+
+    log_probs: Tensor
+    """``(N, T, V)`` float32, the student's frames and tokens."""
+    hidden: tuple[Tensor, ...] = ()
+    """``(N, T, D)`` for each block, if one teacher spoke; empty for a combination."""
+
+
+@dataclass(frozen=True)
+class Signals:
+    """One batch as a loss sees it. Frames at or after ``frame_lens`` are padding and must not count."""
+
+    log_probs: Tensor
+    """The student's answer, ``(N, T, V)`` float32."""
+    hidden: tuple[Tensor, ...]
+    """The student's blocks, ``(N, T, D)`` each."""
+    frame_lens: Tensor
+    """Valid frames, ``(N,)`` int64."""
+    labels: Tensor
+    """Reference ids, ``(N, U)`` int64."""
+    label_lens: Tensor
+    """Valid labels, ``(N,)`` int64."""
+    blank_id: int
+    """Id of the blank."""
+    teacher: TeacherSignals | None
+    """The targets; none without a ``distill`` section."""
+    head: Tensor | None = None
+    """What the loss's own head said, see ``LossConfig.head``."""
+
+    def taught(self) -> TeacherSignals:
+        """Return the teacher's signals, for a loss that needs them.
+
+        Raises:
+            ValueError: there is no teacher.
+        """
+        if self.teacher is None:
+            raise ValueError("this loss needs a teacher's signals")
+        return self.teacher
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Sizes that a head is built for."""
+
+    num_tokens: int
+    """Tokens, blank included."""
+    hidden_dims: tuple[int, ...]
+    """Width of each of the student's blocks."""
+    teacher_hidden_dims: tuple[int, ...] = ()
+    """Width of each of the teacher's blocks; empty unless there is one teacher."""
+
+
+class Head(nn.Module, ABC):
+    """Extra layers of a loss; trained with the student, never exported."""
+
+    @abstractmethod
+    def forward(self, outputs: Outputs, frame_lens: Tensor, labels: Tensor, label_lens: Tensor) -> Tensor:
+        """What the loss finds in ``Signals.head``; arguments as in ``CtcNetwork.outputs``."""
+
+
+class Ramp(Settings):
+    """Weight over the run: ``initial`` until ``start``, then linear to the loss's weight at ``end``."""
+
+    initial: float = Field(default=0.0, ge=0)
+    """Weight at the beginning."""
+    start: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the updates at which it begins to change."""
+    end: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of the updates at which the full weight is reached."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Ramp:
+        if self.start > self.end:
+            raise ValueError(f"start {self.start} comes after end {self.end}")
+        return self
+
+
+class LossConfig(Settings):
+    """Settings of a loss, and the loss itself when called. A subclass is one line in ``kdcompress.losses``."""
+
+    needs_teacher: ClassVar[bool] = False
+    """Whether ``Signals.teacher`` must be there."""
+    views: ClassVar[int] = 1
+    """Differently masked copies of each item that the student must answer; the copies stand one after the other."""
+
+    kind: str
+    """Selects the loss; a subclass makes it a Literal."""
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+$")
+    """Name in metrics and overrides; the kind when left out. Needed where a kind is used twice."""
+    weight: float = Field(default=1.0, ge=0)
+    """Factor in the sum."""
+    ramp: Ramp | None = None
+    """How the weight gets there; none: it is there from the first update."""
+
+    @property
+    def key(self) -> str:
+        """Name of this loss in the recipe."""
+        return self.name or self.kind
+
+    def weight_at(self, progress: float) -> float:
+        """Weight after the share ``progress`` of the updates."""
+        if self.ramp is None or progress >= self.ramp.end:
+            return self.weight
+        done = max(0.0, progress - self.ramp.start) / max(1e-9, self.ramp.end - self.ramp.start)
+        return self.ramp.initial + (self.weight - self.ramp.initial) * done
+
+    def head(self, shapes: Shapes) -> Head | None:  # noqa: ARG002
+        """Build what the loss adds to the network while training; it never reaches the bundle. Most add nothing."""
+        return None
+
+    @abstractmethod
+    def __call__(self, signals: Signals) -> Tensor:
+        """Return the value, a float32 scalar."""

@@ -1,0 +1,121 @@
+"""What the teachers of a recipe say about a batch: the one road from batch to targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from kdcompress.data.augment import mask_features
+from kdcompress.errors import RecipeError
+from kdcompress.losses.base import TeacherSignals
+from kdcompress.teachers.ensemble import Situation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kdcompress.data.batch import Batch
+    from kdcompress.network import CtcNetwork
+    from kdcompress.recipe import Recipe
+    from kdcompress.run import TrainedRun
+    from kdcompress_runtime.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A batch as the student's loss sees it: masked, and each item once for every view."""
+
+    batch: Batch
+    features: Tensor
+    """The student's features, masked, ``(views * N, T', F)``."""
+    frame_lens: Tensor
+    """Valid frames, ``(views * N,)``."""
+    labels: Tensor
+    """``(views * N, U)``."""
+    label_lens: Tensor
+    """``(views * N,)``."""
+    views: int
+    """Differently masked copies of the batch, one after the other."""
+
+
+def masked_views(features: Tensor, network: CtcNetwork, batch: Batch, recipe: Recipe, views: int) -> Tensor:
+    """Copies of ``features (N, T', F)`` under different masks: ``(views * N, T', F)``."""
+    spec = recipe.augment.spec
+    if spec is None:
+        return torch.cat([features] * views)
+    lengths = network.frame_lens(batch.input_lens) * network.subsampling_factor
+    fill = network.feature_norm.mean
+    return torch.cat([mask_features(features, lengths, fill, spec, batch.seeds, view) for view in range(views)])
+
+
+def targets_of(
+    teachers: tuple[TrainedRun, ...], recipe: Recipe, heard: Heard, step: int, blank_id: int
+) -> TeacherSignals | None:
+    """Ask the teachers, and combine what they say; None for a recipe without teachers."""
+    if recipe.distill is None:
+        return None
+    batch = heard.batch
+    situation = Situation(
+        step=step,
+        progress=step / recipe.train.steps,
+        seed=recipe.seed,
+        dev_error=dev_errors(teachers),
+        streams=batch.streams.repeat(heard.views),
+        frame_lens=heard.frame_lens,
+        labels=heard.labels,
+        label_lens=heard.label_lens,
+        blank_id=blank_id,
+    )
+
+    def asked(teacher: TrainedRun, items: Tensor | None) -> TeacherSignals:
+        return answer(teacher, recipe, heard, items)
+
+    answers = [lambda items, teacher=teacher: asked(teacher, items) for teacher in teachers]
+    return recipe.distill.combine(answers, situation)
+
+
+def dev_errors(teachers: tuple[TrainedRun, ...]) -> tuple[float | None, ...]:
+    """Word error rate of each teacher on its dev manifest, in percent; None for one that has seen the answer."""
+    return tuple(teacher.summary.get("dev", {}).get("wer") for teacher in teachers)
+
+
+@torch.no_grad()
+def answer(teacher: TrainedRun, recipe: Recipe, heard: Heard, items: Tensor | None = None) -> TeacherSignals:
+    """What one teacher says of the batch, or of the items whose indices are given.
+
+    The student's features reach further than the input, by its look-ahead; the teacher sees none of that.
+    """
+    network = teacher.network
+    frames = int(heard.frame_lens.max())
+    reach = (frames + network.lookahead_frames) * network.subsampling_factor
+    if teacher.recipe.frontend == recipe.frontend:
+        features = heard.features[:, :reach]
+    else:
+        batch = heard.batch.as_the_teacher_hears_it()
+        features = masked_views(network.features(batch.inputs), network, batch, recipe, heard.views)[:, :reach]
+    lens, labels, label_lens = heard.frame_lens, heard.labels, heard.label_lens
+    if items is not None:
+        features, lens, labels, label_lens = features[items], lens[items], labels[items], label_lens[items]
+    said = network.outputs(features, lens, labels, label_lens)
+    return TeacherSignals(said.log_probs[:, :frames].float(), tuple(block[:, :frames] for block in said.hidden))
+
+
+def check_teacher(teacher: TrainedRun, recipe: Recipe, vocabulary: Vocabulary) -> None:
+    """Raise RecipeError unless frames and tokens of the teacher are the student's."""
+    where = teacher.folder.path
+    mine, theirs = recipe.frontend, teacher.recipe.frontend
+    shift = (
+        mine.frame_shift_ms * recipe.model.subsampling_factor,
+        theirs.frame_shift_ms * teacher.network.subsampling_factor,
+    )
+    if shift[0] != shift[1]:
+        raise RecipeError(f"{where}: one frame is {shift[1]:g} ms, the student's {shift[0]:g} ms; they must agree")
+    ahead = getattr(recipe.model, "lookahead_frames", 0)
+    if mine == theirs and teacher.network.lookahead_frames > ahead:
+        raise RecipeError(
+            f"{where}: looks {teacher.network.lookahead_frames} frames ahead, further than the student's {ahead}; "
+            "give the student at least as much, or choose another teacher"
+        )
+    if teacher.vocabulary.symbols != vocabulary.symbols:
+        raise RecipeError(f"{where}: its tokens differ from those of the first teacher; train both on the same texts")
