@@ -11,13 +11,38 @@ from typing import Annotated
 
 from pydantic import Field
 
+from kdcompress.losses.cr_ctc import CrCtcLoss
 from kdcompress.losses.ctc import CtcLoss
+from kdcompress.losses.essence import EssenceLoss
+from kdcompress.losses.factored_kl import FactoredKlLoss
 from kdcompress.losses.frame_kl import FrameKlLoss
+from kdcompress.losses.in_place import InPlaceLoss
+from kdcompress.losses.inter_ctc import InterCtcLoss, InterKdLoss
+from kdcompress.losses.skd import SkdLoss
 
 AnyLoss = Annotated[
-    CtcLoss | FrameKlLoss,
+    CtcLoss
+    | FrameKlLoss
+    | CrCtcLoss
+    | EssenceLoss
+    | FactoredKlLoss
+    | InPlaceLoss
+    | InterCtcLoss
+    | InterKdLoss
+    | SkdLoss,
     Field(discriminator="kind"),
 ]
 """Every loss there is; a recipe's ``losses`` section selects by ``kind``."""
 
-__all__ = ["AnyLoss", "CtcLoss", "FrameKlLoss"]
+__all__ = [
+    "AnyLoss",
+    "CrCtcLoss",
+    "CtcLoss",
+    "EssenceLoss",
+    "FactoredKlLoss",
+    "FrameKlLoss",
+    "InPlaceLoss",
+    "InterCtcLoss",
+    "InterKdLoss",
+    "SkdLoss",
+]
