@@ -1,8 +1,8 @@
 """Consistency regularisation of CTC (Yao et al., ICLR 2025, arXiv 2410.05101): two masked views teach each other.
 
-No teacher is needed. The paper masks 2.5 times as much time as usual (``augment.spec.time_masks``, ``time_fraction``) and
-halves the batch, since an update costs twice; and it warms the weight up: without the ramp small students collapse to
-blank.
+No teacher is needed. The paper masks 2.5 times as much time as usual (``augment.spec.time_masks``, ``time_fraction``)
+and halves the batch, since an update costs twice; and it warms the weight up: without the ramp small students collapse
+to blank.
 """
 
 from __future__ import annotations

@@ -81,8 +81,8 @@ class EssenceLoss(FrameLoss):
     mass: Annotated[float, Field(gt=0, le=1)] | None = None
     """Keep the fewest tokens with this much probability together."""
     renormalise: Literal["none", "prob", "logit", "tail"] = "prob"
-    """What becomes of the rest: dropped (``none``), given to the kept tokens (``prob``, or ``logit`` at ``temperature``),
-    or one bin of its own (``tail``)."""
+    """What becomes of the rest: dropped (``none``), given to the kept tokens (``prob``; ``logit``, softened) or one bin
+    of its own (``tail``)."""
     temperature: float = Field(default=1.0, gt=0)
     """For ``logit``: softens the kept tokens."""
 
