@@ -43,7 +43,7 @@ def speak(text: str, seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Audio, ``train.jsonl``, ``dev.jsonl`` and the recipes ``student.yaml`` and ``teacher.yaml``."""
+    """Audio, ``train.jsonl``, ``dev.jsonl`` and the recipes ``student``, ``taught`` and ``teacher``, ``.yaml`` each."""
     torch.set_num_threads(1)
     path = tmp_path_factory.mktemp("cli")
     for split, texts in (("train", TEXTS), ("dev", TEXTS[:3])):
@@ -61,6 +61,8 @@ def folder(tmp_path_factory):
         "train": {"steps": 2, "batch_size": 6, "learning_rate": 0.02, "log_every": 1},
     }
     (path / "student.yaml").write_text(json.dumps(recipe))
+    losses = [{"kind": "ctc", "weight": 0.5}, {"kind": "frame_kl", "weight": 0.5}]
+    (path / "taught.yaml").write_text(json.dumps({**recipe, "losses": losses}))
     oracle = {"kind": "oracle", "heads": 2, "fusion_depth": 1, "encoder": {"width": 8, "depth": 2, "kernel": 5}}
     (path / "teacher.yaml").write_text(json.dumps({**recipe, "model": oracle}))
     return path
@@ -150,8 +152,11 @@ def test_wrong_usage_is_exit_code_2(capsys, command, word):
         (["train", "STUDENT", "-o", "RUN", "--seed", "-1"], ["seed"]),
         (["train", "STUDENT", "-o", "RUN", "--set", "data.train=none.jsonl"], ["manifest not found: none.jsonl"]),
         (["distill", "STUDENT", "-o", "RUN"], ["no distill section", "--teacher"]),
-        (["distill", "STUDENT", "-o", "RUN", "--teacher", "nowhere"], ["run not found: nowhere"]),
-        (["distill", "TEACHER", "-o", "RUN", "--teacher", "nowhere"], ["distill needs a student", "oracle"]),
+        (["distill", "STUDENT", "-o", "RUN", "--teacher", "nowhere"], ["no loss looks at a teacher", "frame_kl"]),
+        (["distill", "TAUGHT", "-o", "RUN"], ["'frame_kl' needs a teacher", "add a distill section"]),
+        (["distill", "TAUGHT", "-o", "RUN", "--teacher", "nowhere"], ["run not found: nowhere"]),
+        (["distill", "TAUGHT", "-o", "RUN", "--teacher", "a", "--teacher", "b"], ["distill", "combine.kind", "2"]),
+        (["distill", "TEACHER", "-o", "RUN", "--teacher", "nowhere"], ["oracle", "remove the distill section"]),
         (["export", "nowhere", "-o", "RUN"], ["run not found: nowhere"]),
         (["verify", "nowhere"], ["nowhere"]),
         (["bench", "nowhere"], ["nowhere"]),
@@ -163,7 +168,7 @@ def test_wrong_usage_is_exit_code_2(capsys, command, word):
     ids=" ".join,
 )
 def test_a_mistake_is_one_sentence_and_exit_code_1(capsys, folder, tmp_path, command, words):
-    places = {"STUDENT": str(folder / "student.yaml"), "TEACHER": str(folder / "teacher.yaml")}
+    places = {name.upper(): str(folder / f"{name}.yaml") for name in ("student", "taught", "teacher")}
     places["RUN"] = str(tmp_path / "new")
     assert main([places.get(word, word) for word in command]) == 1
     found = one_sentence(capsys)
@@ -180,15 +185,15 @@ def test_train_and_distill(capsys, folder, tmp_path):
     assert "WER" not in shown.out
     assert "2/2" in shown.err
     assert load_run(teacher).recipe.seed == 3
-    settings = ["--set", "distill.weight=0.25", "--set", "train.steps=1"]
-    command = ["distill", str(folder / "student.yaml"), "-o", str(student), "--teacher", str(teacher), *settings]
+    settings = ["--set", "losses.frame_kl.weight=0.25", "--set", "train.steps=1"]
+    command = ["distill", str(folder / "taught.yaml"), "-o", str(student), "--teacher", str(teacher), *settings]
     assert main(command) == 0
     assert "dev WER" in capsys.readouterr().out
     done = load_run(student)
-    assert (done.recipe.distill.weight, done.recipe.train.steps) == (0.25, 1)
-    assert done.recipe.distill.teacher == teacher
+    assert ([loss.weight for loss in done.recipe.losses], done.recipe.train.steps) == ([0.5, 0.25], 1)
+    assert done.recipe.distill.teachers == (teacher,)
     assert main(command) == 0  # again: nothing to do
-    assert main(["train", *command[1:4]]) == 1  # another recipe in the same place
+    assert main(["train", str(folder / "student.yaml"), "-o", str(student)]) == 1  # another recipe in the same place
     assert "another recipe" in one_sentence(capsys)
     assert load_run(student).summary == done.summary
 
@@ -197,7 +202,10 @@ def test_teacher_option_is_a_path_and_no_yaml(capsys, folder, tmp_path, monkeypa
     """A folder whose name YAML would read as a number, or cut at a comment sign."""
     monkeypatch.chdir(tmp_path)
     for name in ("2024", "a #1: b"):
-        assert main(["distill", str(folder / "student.yaml"), "-o", "run", "--teacher", name]) == 1
+        assert main(["distill", str(folder / "taught.yaml"), "-o", "run", "--teacher", name]) == 1
+        assert f"run not found: {name};" in one_sentence(capsys)
+        several = ["--teacher", name, "--teacher", "other", "--set", "distill.combine.kind=switching"]
+        assert main(["distill", str(folder / "taught.yaml"), "-o", "run", *several]) == 1
         assert f"run not found: {name};" in one_sentence(capsys)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from kdcompress import recipe
 from kdcompress.frontend import LogMel
-from kdcompress.losses import FRAME_SELECTIONS
+from kdcompress.losses.frames import FRAME_SELECTIONS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -42,9 +42,13 @@ def test_the_student_of_the_page_streams(frontend):
     }
     broken = page["GruStudent"](page["GruConfig"](kind="gru", width=8), frontend, 7).eval()
     encode = broken.encode
-    broken.encode = lambda features, states: (encode(features, states)[0], states)
+    broken.encode = lambda features, states: encode(features, states)._replace(states=states)
     with pytest.raises(AssertionError):
         page["check_any_split"](broken, inputs, [5, 6])
+    lens = torch.tensor([11, 11])
+    shown = student.outputs(student.features(inputs), lens, torch.ones(2, 3, dtype=torch.int64), lens)
+    assert [block.shape for block in shown.hidden] == [(2, 11, width) for width in student.hidden_dims]
+    assert torch.equal(student.head(shown.hidden[0]).log_softmax(dim=2), shown.log_probs)
 
 
 def test_the_teacher_of_the_page_ignores_padding(frontend):
@@ -101,5 +105,5 @@ def test_the_pages_name_files_and_names_that_exist():
             new = path.endswith(("gru.py", "reverse_kl.py"))
             assert new or (root / path).is_file(), f"{page.name}: {path}"
     source = "".join(path.read_text(encoding="utf-8") for path in (root / "kdcompress").rglob("*.py"))
-    for name in ("StudentConfig", "TeacherConfig", "STUDENTS", "TEACHERS", "load_teacher", "sees_labels", "loss_of"):
+    for name in ("StudentConfig", "TeacherConfig", "STUDENTS", "TEACHERS", "load_teachers", "sees_labels", "loss_of"):
         assert re.search(rf"\b{name}\b", source), name

@@ -9,17 +9,21 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from pydantic import TypeAdapter
 
 from kdcompress.data.text import character_vocabulary
 from kdcompress.distill import fit
 from kdcompress.frontend import LogMel
-from kdcompress.recipe import LogMelConfig, Recipe
+from kdcompress.recipe import LogMelConfig, ModelConfig, Recipe
 from kdcompress.recipe_file import load_recipe
-from kdcompress.students.separable_conv import SeparableConvStudent
+from kdcompress.students import build_student
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from kdcompress.recipe import StudentConfig
+    from kdcompress.students.base import Student
 
 RATE = 8000
 TONES = {"a": 400.0, "b": 900.0, "c": 1800.0}
@@ -90,7 +94,7 @@ def recipe_tree(corpus: dict[str, Path]) -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def make_recipe(recipe_tree: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """``make_recipe("student", "distill.weight=0.3", steps=3) -> Recipe``: as ``recipe_tree``, with overrides."""
+    """``make_recipe("student", "model.dropout=0", steps=3) -> Recipe``: as ``recipe_tree``, with overrides."""
 
     def make(model: str = "student", *overrides: str, **train: Any) -> Recipe:
         path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
@@ -98,6 +102,18 @@ def make_recipe(recipe_tree: Callable[..., dict[str, Any]], tmp_path_factory: py
         return load_recipe(path, overrides)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def taught() -> Callable[..., list[str]]:
+    """``taught(runs["oracle"], weight=0.3)``: overrides that add a teacher, or several, and ``frame_kl`` to CTC."""
+
+    def overrides(*teachers: Path, weight: float = 0.5, combine: dict[str, Any] | None = None) -> list[str]:
+        losses = [{"kind": "ctc", "weight": 1 - weight}, {"kind": "frame_kl", "weight": weight}]
+        distill = {"teachers": [str(path) for path in teachers], **({"combine": combine} if combine else {})}
+        return [f"losses={json.dumps(losses)}", f"distill={json.dumps(distill)}"]  # JSON is YAML
+
+    return overrides
 
 
 @pytest.fixture(scope="session")
@@ -126,11 +142,14 @@ def lively() -> Callable[[torch.nn.Module], Any]:
     def wake(network: torch.nn.Module, seed: int = 3) -> Any:
         generator = torch.Generator().manual_seed(seed)
         for module in network.modules():
-            if isinstance(module, torch.nn.BatchNorm1d):
+            if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
                 module.running_mean.normal_(0, 0.5, generator=generator)
                 module.running_var.uniform_(0.3, 2.0, generator=generator)
                 module.weight.data.uniform_(0.5, 1.5, generator=generator)
                 module.bias.data.normal_(0, 0.5, generator=generator)
+            elif isinstance(module, torch.nn.Conv1d | torch.nn.Conv2d) and module.bias is None:
+                # a batch norm follows, which would make up for small weights after training
+                torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
         if hasattr(network, "feature_norm"):
             network.feature_norm.set_statistics(torch.full_like(network.feature_norm.mean, -8.0), torch.tensor(3.0))
         return network.eval()
@@ -139,15 +158,13 @@ def lively() -> Callable[[torch.nn.Module], Any]:
 
 
 @pytest.fixture(scope="session")
-def make_student(frontend: LogMel, lively: Any) -> Callable[..., SeparableConvStudent]:
-    """``make_student(lookahead_frames=8, depth=3)``: a student with weights of its own and five tokens."""
-    from kdcompress.recipe import SeparableConvConfig
+def make_student(frontend: LogMel, lively: Any) -> Callable[..., Student]:
+    """``make_student("cnn", lookahead_frames=8, depth=3)``: a student with weights of its own and five tokens."""
 
-    def make(**settings: Any) -> SeparableConvStudent:
-        config = SeparableConvConfig.model_validate(
-            {"kind": "separable_conv", "width": 8, "depth": 3, "kernel": 5, **settings}
-        )
+    def make(kind: str = "separable_conv", **settings: Any) -> Student:
+        tree = {"kind": kind, "width": 8, "depth": 3, "kernel": 5, **settings}
+        config: StudentConfig = TypeAdapter(ModelConfig).validate_python(tree)
         torch.manual_seed(11)
-        return lively(SeparableConvStudent(config, frontend, 5))
+        return lively(build_student(config, frontend, 5))
 
     return make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from kdcompress.files import replacing
 from kdcompress.layers import count_parameters
 from kdcompress.recipe import TrainConfig
 from kdcompress.run import RunFolder, build_network, load_run, load_student
+from kdcompress.targets import Heard, targets_of
 from kdcompress.trainer import setup
 from kdcompress_runtime.errors import KdcompressError, ManifestError
 
@@ -76,10 +78,10 @@ def leftovers(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def variants(make_recipe, runs):
+def variants(make_recipe, taught, runs):
     """Recipes whose randomness is of every kind: dropout, masks, hidden labels, targets of a teacher."""
     return {
-        "distilled": make_recipe("student", f"distill.teacher={runs['oracle']}", "distill.weight=0.3"),
+        "distilled": make_recipe("student", *taught(runs["oracle"], weight=0.3)),
         "oracle": make_recipe("oracle", "model.label_mask_prob=0.4", "model.positions=both"),
     }
 
@@ -236,9 +238,10 @@ def test_what_run_json_says(uninterrupted, variants, runs):
     assert set(summary["data"]) == {"train", "dev"}
     assert len(summary["data"]["train"]["fingerprint"]) == 64
     assert summary["versions"]["torch"] == torch.__version__
-    assert (summary["teacher"]["name"], summary["teacher"]["kind"]) == ("tiny-oracle", "oracle")
+    assert [(teacher["name"], teacher["kind"]) for teacher in summary["teachers"]] == [("tiny-oracle", "oracle")]
+    assert summary["teachers"][0]["sha256"] == hashlib.sha256(weights(runs["oracle"])).hexdigest()
     assert "leak" not in summary
-    assert "teacher" not in json.loads((runs["student"] / "run.json").read_text())
+    assert "teachers" not in json.loads((runs["student"] / "run.json").read_text())
 
 
 def test_an_oracle_has_leak_tests_and_no_error_rate(runs, make_recipe, tmp_path):
@@ -283,29 +286,27 @@ def test_loss_is_the_weighted_sum_and_the_teacher_stays(uninterrupted, runs):
     assert not any(parameter.requires_grad for parameter in fresh.network.parameters())
 
 
-def test_teacher_is_not_changed(make_recipe, runs, tmp_path):
+def test_teacher_is_not_changed(make_recipe, taught, runs, tmp_path):
     before = {path: path.read_bytes() for path in runs["conventional"].glob("*.*")}
-    fit(make_recipe("student", f"distill.teacher={runs['conventional']}", steps=2), tmp_path)
+    fit(make_recipe("student", *taught(runs["conventional"]), steps=2), tmp_path)
     assert {path: path.read_bytes() for path in runs["conventional"].glob("*.*")} == before
 
 
-def test_student_equal_to_its_teacher_has_nothing_to_learn_from_it(make_recipe, runs, tmp_path):
+def test_student_equal_to_its_teacher_has_nothing_to_learn_from_it(make_recipe, taught, runs, tmp_path):
     """A student is a teacher like any other; look-ahead and all."""
-    recipe = make_recipe(
-        "student", f"distill.teacher={runs['student']}", "augment.spec=null", "model.dropout=0", steps=1
-    )
+    recipe = make_recipe("student", *taught(runs["student"]), "augment.spec=null", "model.dropout=0", steps=1)
     trainer = setup(recipe, RunFolder(tmp_path))
     trainer.network.load_state_dict(load_file(RunFolder(runs["student"]).weights))
-    _, parts = loss_of(trainer, trainer.network.eval(), trainer.batches[0], 0)
+    _, parts = loss_of(trainer, trainer.model.eval(), trainer.batches[0], 0)
     assert parts["frame_kl"].item() == pytest.approx(0, abs=1e-5)
     assert parts["ctc"].item() > 0.1
 
 
 def test_randomness_of_a_step_follows_from_the_step(make_recipe, tmp_path):
     trainer = setup(make_recipe("student", "model.dropout=0.5"), RunFolder(tmp_path))
-    trainer.network.train()
+    trainer.model.train()
     batch = trainer.batches[0]
-    first, again, other = (loss_of(trainer, trainer.network, batch, step)[0].item() for step in (0, 0, 1))
+    first, again, other = (loss_of(trainer, trainer.model, batch, step)[0].item() for step in (0, 0, 1))
     assert first == again != other
 
 
@@ -325,39 +326,56 @@ def test_statistics_of_the_features_are_fixed_before_training(runs):
 
 
 MISFITS = {
-    "frontend": (["frontend.num_mel_bins=20"], RecipeError, "its frontend differs"),
-    "subsampling": (["model.subsampling_factor=2"], RecipeError, "its subsampling_factor is 4, the student's 2"),
+    "frontend": (["frontend.frame_shift_ms=20"], "one frame is 40 ms, the student's 80 ms; they must agree"),
+    "subsampling": (["model.subsampling_factor=2"], "one frame is 40 ms, the student's 20 ms; they must agree"),
+    "rate": (["frontend.sample_rate=16000"], r"the teachers hear at \[8000\] Hz and the student at 16000 Hz"),
 }
 
 
 @pytest.mark.parametrize("name", MISFITS)
-def test_teacher_that_does_not_fit(make_recipe, runs, tmp_path, name):
-    overrides, error, words = MISFITS[name]
-    with pytest.raises(error, match=words):
-        fit(make_recipe("student", f"distill.teacher={runs['oracle']}", *overrides), tmp_path / "run")
+def test_teacher_that_does_not_fit(make_recipe, taught, runs, tmp_path, name):
+    overrides, words = MISFITS[name]
+    with pytest.raises(RecipeError, match=words):
+        fit(make_recipe("student", *taught(runs["oracle"]), *overrides), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_teacher_that_waits_longer_than_the_student(make_recipe, runs, tmp_path):
-    recipe = make_recipe("student", f"distill.teacher={runs['student']}", "model.lookahead_frames=2")
+def test_teacher_with_other_features_of_the_same_frames_is_asked_with_its_own(make_recipe, taught, runs, tmp_path):
+    overrides = ["frontend.num_mel_bins=20", "frontend.frame_shift_ms=20", "model.subsampling_factor=2"]
+    recipe = make_recipe("student", *taught(runs["conventional"]), *overrides, "augment.spec=null", steps=2)
+    trainer = setup(recipe, RunFolder(tmp_path / "one"))
+    (teacher,) = trainer.teachers
+    batch = trainer.batches[0]
+    lens = trainer.network.frame_lens(batch.input_lens)
+    assert torch.equal(lens, teacher.network.frame_lens(batch.input_lens))
+    features = teacher.network.features(batch.inputs)
+    expected = teacher.network(features, lens, batch.labels, batch.label_lens)
+    heard = Heard(batch, trainer.network.features(batch.inputs), lens, batch.labels, batch.label_lens, views=1)
+    found = targets_of(trainer.teachers, recipe, heard, 0, trainer.vocabulary.blank_id)
+    torch.testing.assert_close(found.log_probs, expected)
+    assert np.isfinite(fit(recipe, tmp_path / "two")["dev"]["ctc"])
+
+
+def test_teacher_that_waits_longer_than_the_student(make_recipe, taught, runs, tmp_path):
+    recipe = make_recipe("student", *taught(runs["student"]), "model.lookahead_frames=2")
     with pytest.raises(RecipeError, match="looks 3 frames ahead, further than the student"):
         fit(recipe, tmp_path / "run")
 
 
-def test_teacher_that_lacks_a_letter(make_recipe, runs, corpus, tmp_path):
+def test_teacher_that_lacks_a_letter(make_recipe, taught, runs, corpus, tmp_path):
     lines = corpus["train"].read_text().splitlines()
     entries = [{**json.loads(line), "text": "dab"} for line in lines]
     for entry in entries:
         entry["audio_filepath"] = str(corpus["train"].parent / entry["audio_filepath"])
     (tmp_path / "train.jsonl").write_text("\n".join(json.dumps(entry) for entry in entries))
-    overrides = [f"distill.teacher={runs['oracle']}", f"data.train={tmp_path / 'train.jsonl'}"]
+    overrides = [*taught(runs["oracle"]), f"data.train={tmp_path / 'train.jsonl'}"]
     with pytest.raises(VocabularyError, match=r"does not know \['d'\], which data\.train holds"):
         fit(make_recipe("student", *overrides), tmp_path / "run")
 
 
-def test_teacher_that_is_no_finished_run(make_recipe, tmp_path):
+def test_teacher_that_is_no_finished_run(make_recipe, taught, tmp_path):
     def distil(teacher: Path) -> None:
-        fit(make_recipe("student", f"distill.teacher={teacher}"), tmp_path / "run")
+        fit(make_recipe("student", *taught(teacher)), tmp_path / "run")
 
     with pytest.raises(RunError, match=r"run not found: .*nowhere"):
         distil(tmp_path / "nowhere")
@@ -443,14 +461,15 @@ def test_two_processes_do_the_updates_of_the_mean_gradient(make_recipe, tmp_path
     found = load_file(RunFolder(tmp_path / "two").weights)
 
     trainer = setup(recipe, RunFolder(tmp_path / "one"))
-    network, optimizer = trainer.network.train(), trainer.optimizer
+    network, optimizer = trainer.network, trainer.optimizer
+    trainer.model.train()
     shares = [TrainingBatches(recipe, trainer.vocabulary, units_per_frame=320, rank=r, world=2) for r in (0, 1)]
     for name in ("mean", "inverse_std"):  # of the first process's share
         getattr(network.feature_norm, name).copy_(found[f"feature_norm.{name}"])
     for step in range(2):
         optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = learning_rate(step, recipe.train)
         for share in shares:
-            (loss_of(trainer, network, share[step], step)[0] / 2).backward()
+            (loss_of(trainer, trainer.model, share[step], step)[0] / 2).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.train.grad_clip)
         optimizer.step()
         optimizer.zero_grad()
