@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -76,6 +78,56 @@ class SeparableConvBlock(nn.Module):
         """Map a whole input ``(N, C, T)`` to ``(N, C, T)``, zeros on both sides, nothing delayed."""
         mapped: Tensor = self(F.pad(frames, (self.kernel - 1 - self.right, self.right)))
         return mapped
+
+
+class FeatureMaps(nn.Module):
+    """Convolution of 3 bins by a few features, batch norm, ReLU: ``(N, C, F, T)`` maps over bins and time.
+
+    ``stride`` divides the time axis, ``bin_stride`` the bins. Each step overlaps what was before it by
+    ``overlap`` columns, which the caller puts in front: from a cache when streaming, zeros otherwise.
+    """
+
+    def __init__(self, inputs: int, channels: int, *, stride: int, bin_stride: int = 1) -> None:
+        super().__init__()
+        kernel = max(3, stride + 1)
+        self.overlap = kernel - stride
+        self.conv = nn.Conv2d(inputs, channels, (3, kernel), (bin_stride, stride), padding=(1, 0), bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, padded: Tensor) -> Tensor:
+        """Map ``(N, C, F, overlap + stride * T)`` to ``(N, C', F / bin_stride rounded up, T)``."""
+        maps: Tensor = F.relu(self.norm(self.conv(padded)))
+        return maps
+
+
+class DenseConvBlock(nn.Module):
+    """Convolution of every channel with every channel over time, batch norm, ReLU; no residual.
+
+    ``right`` frames of the kernel look ahead. The caller pads, as for ``SeparableConvBlock``.
+    """
+
+    def __init__(self, inputs: int, channels: int, kernel: int, right: int, dropout: float) -> None:
+        super().__init__()
+        self.kernel, self.right = kernel, right
+        self.conv = nn.Conv1d(inputs, channels, kernel, bias=False)
+        self.norm = nn.BatchNorm1d(channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, padded: Tensor) -> Tensor:
+        """Map ``(N, C, kernel - 1 + T)`` to ``(N, C', T)``; output t is about input ``t + kernel - 1 - right``."""
+        frames: Tensor = self.dropout(F.relu(self.norm(self.conv(padded))))
+        return frames
+
+    def whole(self, frames: Tensor) -> Tensor:
+        """Map a whole input ``(N, C, T)`` to ``(N, C', T)``, zeros on both sides, nothing delayed."""
+        mapped: Tensor = self(F.pad(frames, (self.kernel - 1 - self.right, self.right)))
+        return mapped
+
+
+def two_factors(number: int) -> tuple[int, int]:
+    """Return the two factors of ``number`` that are closest to each other, the larger one first."""
+    smaller = next(factor for factor in range(math.isqrt(number), 0, -1) if number % factor == 0)
+    return number // smaller, smaller
 
 
 def frame_mask(lengths: Tensor, frames: int) -> Tensor:

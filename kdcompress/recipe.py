@@ -177,6 +177,50 @@ class OracleConfig(Settings):
         return self
 
 
+class VggConfig(Settings):
+    """A full-context CTC teacher of 2-D convolutions over bins and time."""
+
+    sees_labels: ClassVar[bool] = False
+
+    kind: Literal["vgg"]
+    """Selects this teacher."""
+    subsampling_factor: int = Field(default=4, ge=1)
+    """Feature frames for one output frame."""
+    channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(12, 24, 32), min_length=2)
+    """Maps of each 2-D convolution. The first two divide time; the bins are halved after each."""
+    width: int = Field(default=128, ge=4)
+    """Channels of the convolutions over time that follow."""
+    depth: int = Field(default=5, ge=1)
+    """Convolutions over time."""
+    kernel: int = Field(default=7, ge=3)
+    """Frames that a convolution over time sees; odd, so that it looks equally far both ways."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Dropout after each convolution over time."""
+
+    @model_validator(mode="after")
+    def _check(self) -> VggConfig:
+        if self.kernel % 2 == 0:
+            raise ValueError("kernel must be odd: a full-context block looks equally far both ways")
+        return self
+
+
+class LstmConfig(Settings):
+    """A recurrent CTC teacher that reads both ways."""
+
+    sees_labels: ClassVar[bool] = False
+
+    kind: Literal["lstm"]
+    """Selects this teacher."""
+    subsampling_factor: int = Field(default=4, ge=1)
+    """Feature frames for one output frame."""
+    width: int = Field(default=128, ge=4)
+    """Cells of each direction, and channels of the subsampling."""
+    depth: int = Field(default=2, ge=1)
+    """Bidirectional layers."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Dropout after each layer."""
+
+
 class StudentSize(Settings):
     """Width, depth and kernel that a preset stands for."""
 
@@ -223,10 +267,7 @@ class SeparableConvConfig(Settings):
     def _check(self) -> SeparableConvConfig:
         size = self.resolved()
         if -(-self.lookahead_frames // size.depth) > size.kernel - 1:
-            raise ValueError(
-                f"lookahead_frames {self.lookahead_frames} is more than depth {size.depth} blocks of kernel "
-                f"{size.kernel} can see; at most {size.depth * (size.kernel - 1)}"
-            )
+            raise ValueError(_too_far(self.lookahead_frames, size.depth, size.kernel))
         return self
 
     def resolved(self) -> StudentSize:
@@ -237,6 +278,44 @@ class SeparableConvConfig(Settings):
             depth=self.depth or preset.depth,
             kernel=self.kernel or preset.kernel,
         )
+
+
+class CnnConfig(Settings):
+    """The student of standard, dense convolutions."""
+
+    sees_labels: ClassVar[bool] = False
+
+    kind: Literal["cnn"]
+    """Selects this student."""
+    channels: int = Field(default=16, ge=1)
+    """Maps of the two 2-D convolutions over bins and time."""
+    width: int = Field(default=96, ge=4)
+    """Channels of the convolutions over time that follow."""
+    depth: int = Field(default=6, ge=1)
+    """Convolutions over time."""
+    kernel: int = Field(default=5, ge=2)
+    """Frames that a convolution over time sees."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Dropout after each convolution over time."""
+    subsampling_factor: int = Field(default=4, ge=1)
+    """Feature frames for one output frame."""
+    lookahead_frames: int = Field(default=8, ge=0)
+    """Output frames the student waits for: 8 are 320 ms. Zero is strictly causal and learns badly."""
+    chunk_frames: int = Field(default=8, ge=1)
+    """Output frames the runtime computes at a time unless told otherwise."""
+
+    @model_validator(mode="after")
+    def _check(self) -> CnnConfig:
+        if -(-self.lookahead_frames // self.depth) > self.kernel - 1:
+            raise ValueError(_too_far(self.lookahead_frames, self.depth, self.kernel))
+        return self
+
+
+def _too_far(lookahead: int, depth: int, kernel: int) -> str:
+    return (
+        f"lookahead_frames {lookahead} is more than depth {depth} blocks of kernel {kernel} can see; "
+        f"at most {depth * (kernel - 1)}"
+    )
 
 
 class TrainConfig(Settings):
@@ -283,9 +362,9 @@ class DistillConfig(Settings):
         return self
 
 
-StudentConfig = SeparableConvConfig
-"""What a student's ``model`` section can be; a union when there are more."""
-TeacherConfig = ConventionalConfig | OracleConfig
+StudentConfig = SeparableConvConfig | CnnConfig
+"""What a student's ``model`` section can be."""
+TeacherConfig = ConventionalConfig | OracleConfig | VggConfig | LstmConfig
 """What a teacher's ``model`` section can be."""
 ModelConfig = Annotated[StudentConfig | TeacherConfig, Field(discriminator="kind")]
 

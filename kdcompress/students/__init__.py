@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kdcompress.students.cnn import CnnStudent
 from kdcompress.students.separable_conv import SeparableConvStudent
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from kdcompress.recipe import StudentConfig
     from kdcompress.students.base import Student
 
-STUDENTS: dict[str, Callable[..., Student]] = {"separable_conv": SeparableConvStudent}
+STUDENTS: dict[str, Callable[..., Student]] = {"separable_conv": SeparableConvStudent, "cnn": CnnStudent}
 """By the ``kind`` of a recipe's ``model`` section."""
 
 

@@ -78,6 +78,11 @@ class Student(CtcNetwork):
         return Outputs(log_probs, tuple(block[:, lag : lag + frames] for block, lag in hidden))
 
 
+def spread(total: int, parts: int) -> list[int]:
+    """Divide ``total`` into ``parts`` integers that differ by at most one; the early ones are larger."""
+    return [total // parts + (index < total % parts) for index in range(parts)]
+
+
 def _filled(specs: tuple[StateSpec, ...], batch: int, device: torch.device) -> dict[str, Tensor]:
     return {
         spec.name: torch.full(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcompress.layers import SeparableConvBlock, Subsampling
-from kdcompress.students.base import Encoded, Student
+from kdcompress.students.base import Encoded, Student, spread
 from kdcompress_runtime.bundle import BATCH_AXIS, StateSpec
 
 if TYPE_CHECKING:
@@ -71,8 +71,3 @@ class SeparableConvStudent(Student):
             hidden.append(frames.transpose(1, 2))
         log_probs = self.head(frames).transpose(1, 2).log_softmax(dim=2)
         return Encoded(log_probs, following, tuple(hidden))
-
-
-def spread(total: int, parts: int) -> list[int]:
-    """Divide ``total`` into ``parts`` integers that differ by at most one; the early ones are larger."""
-    return [total // parts + (index < total % parts) for index in range(parts)]

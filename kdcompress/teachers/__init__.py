@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kdcompress.teachers.conventional import ConventionalTeacher
+from kdcompress.teachers.lstm import LstmTeacher
 from kdcompress.teachers.oracle import OracleTeacher
+from kdcompress.teachers.vgg import VggTeacher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,7 +15,12 @@ if TYPE_CHECKING:
     from kdcompress.network import CtcNetwork, Frontend
     from kdcompress.recipe import TeacherConfig
 
-TEACHERS: dict[str, Callable[..., CtcNetwork]] = {"conventional": ConventionalTeacher, "oracle": OracleTeacher}
+TEACHERS: dict[str, Callable[..., CtcNetwork]] = {
+    "conventional": ConventionalTeacher,
+    "oracle": OracleTeacher,
+    "vgg": VggTeacher,
+    "lstm": LstmTeacher,
+}
 """By the ``kind`` of a recipe's ``model`` section."""
 
 

@@ -8,7 +8,7 @@ import torch
 
 from kdcompress.data.batch import collate
 from kdcompress.data.text import encode
-from kdcompress.network import CtcNetwork
+from kdcompress.network import CtcNetwork, Outputs
 from kdcompress.recipe import ConventionalConfig
 from kdcompress.teachers import build_teacher
 from kdcompress.teachers.leak import leak_report
@@ -21,9 +21,9 @@ FRAMES = 16
 class Copies(CtcNetwork):
     """Writes the reference it is given, one label every second frame, whatever it hears."""
 
-    def forward(self, features, frame_lens, labels, label_lens):  # noqa: ARG002
+    def outputs(self, features, frame_lens, labels, label_lens):  # noqa: ARG002
         frames = features.shape[1] // self.subsampling_factor
-        return path(len(labels), frames, [row[:n].tolist() for row, n in zip(labels, label_lens, strict=True)])
+        return Outputs(path(len(labels), frames, [row[:n].tolist() for row, n in zip(labels, label_lens, strict=True)]))
 
 
 class Listens(CtcNetwork):
@@ -34,19 +34,20 @@ class Listens(CtcNetwork):
         self.answers = [list(encode(text, vocabulary)) for text in TEXTS]
         self.levels = levels
 
-    def forward(self, features, frame_lens, labels, label_lens):  # noqa: ARG002
+    def outputs(self, features, frame_lens, labels, label_lens):  # noqa: ARG002
         heard = features[:, 4 : FRAMES * 2].mean(dim=(1, 2))
         steady = features[:, 4 : FRAMES * 2].mean(dim=2).std(dim=1) < 0.2  # noise is not: see _noise_like
         nearest = (heard[:, None] - self.levels).abs().argmin(dim=1).tolist()
         words = [self.answers[i] if ok else [] for i, ok in zip(nearest, steady.tolist(), strict=True)]
-        return path(len(features), features.shape[1] // self.subsampling_factor, words)
+        return Outputs(path(len(features), features.shape[1] // self.subsampling_factor, words))
 
 
 class CountsPadding(Copies):
     """Copies, and shifts everything by the width of the label tensor."""
 
-    def forward(self, features, frame_lens, labels, label_lens):
-        return super().forward(features, frame_lens, labels, label_lens) - 0.01 * labels.shape[1]
+    def outputs(self, features, frame_lens, labels, label_lens):
+        copied = super().outputs(features, frame_lens, labels, label_lens)
+        return Outputs(copied.log_probs - 0.01 * labels.shape[1])
 
 
 def path(batch: int, frames: int, labels: list[list[int]]) -> torch.Tensor:

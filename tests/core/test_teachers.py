@@ -1,12 +1,14 @@
-"""Teachers: padding never counts; the conventional one is deaf to labels, the oracle is not."""
+"""Teachers: padding never counts; the oracle sees the labels, and no other one does."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from kdcompress.recipe import ConventionalConfig, OracleConfig
-from kdcompress.teachers import build_teacher
+from kdcompress.frontend import LogMel
+from kdcompress.layers import count_parameters, two_factors
+from kdcompress.recipe import ConventionalConfig, LogMelConfig, LstmConfig, OracleConfig, VggConfig
+from kdcompress.teachers import TEACHERS, build_teacher
 from kdcompress.teachers.oracle import sinusoids
 
 ENCODER = {"width": 8, "depth": 2, "kernel": 5}
@@ -17,6 +19,15 @@ ORACLES = [
     {"positions": "target"},
     {"positions": "both", "source_self_attention": True, "label_self_attention": 1},
 ]
+
+
+DEAF = {
+    "conventional": ConventionalConfig(kind="conventional", encoder=ENCODER),
+    "vgg": VggConfig(kind="vgg", channels=(3, 4), width=8, depth=2, kernel=5),
+    "vgg-three": VggConfig(kind="vgg", channels=(3, 4, 5), width=8, depth=2, kernel=5),
+    "lstm": LstmConfig(kind="lstm", width=6),
+}
+"""Teachers that do not look at labels. Sizes are small; the rules hold at any size."""
 
 
 @pytest.fixture
@@ -30,17 +41,20 @@ def make_oracle(frontend, lively):
 
 
 @pytest.fixture
-def conventional(frontend, lively):
-    torch.manual_seed(2)
-    return lively(build_teacher(ConventionalConfig(kind="conventional", encoder=ENCODER), frontend, 5))
+def make_deaf(frontend, lively):
+    def make(name, **changes):
+        torch.manual_seed(2)
+        return lively(build_teacher(DEAF[name].model_copy(update=changes), frontend, 5))
+
+    return make
 
 
 @pytest.fixture
-def features(conventional):
+def features(frontend):
     """Two items of 11 and 6 frames; the second one's padding is silence, as in a batch."""
-    inputs = 0.3 * torch.randn(2, 11 * conventional.units_per_frame, generator=torch.Generator().manual_seed(4))
-    inputs[1, 6 * conventional.units_per_frame :] = 0
-    return conventional.features(inputs)
+    inputs = 0.3 * torch.randn(2, 11 * 320, generator=torch.Generator().manual_seed(4))
+    inputs[1, 6 * 320 :] = 0
+    return frontend(inputs)
 
 
 def check_padding(network, features):
@@ -64,22 +78,90 @@ def test_padding_never_counts_for_an_oracle(make_oracle, features, settings):
     check_padding(make_oracle(**settings), features)
 
 
-def test_padding_never_counts_for_a_conventional_teacher(conventional, features):
-    check_padding(conventional, features)
+@pytest.mark.parametrize("name", DEAF)
+def test_padding_never_counts_for_a_deaf_teacher(make_deaf, features, name):
+    check_padding(make_deaf(name), features)
 
 
-def test_conventional_teacher_is_deaf_to_labels(conventional, features):
-    one = conventional(features, LENS, LABELS, LABEL_LENS)
-    assert torch.equal(one, conventional(features, LENS, LABELS.flip(0), LABEL_LENS.flip(0)))
+@pytest.mark.parametrize("name", DEAF)
+def test_nobody_else_sees_labels(make_deaf, features, name):
+    teacher = make_deaf(name)
+    one = teacher(features, LENS, LABELS, LABEL_LENS)
+    assert torch.equal(one, teacher(features, LENS, LABELS.flip(0), LABEL_LENS.flip(0)))
 
 
-def test_conventional_teacher_looks_both_ways(conventional, features):
+@pytest.mark.parametrize(
+    ("name", "reach"), [("conventional", (2, 10)), ("vgg", (2, 10)), ("vgg-three", (1, 10)), ("lstm", (0, 10))]
+)
+def test_a_teacher_looks_both_ways(make_deaf, features, name, reach):
     later = features.clone()
     later[0, 6 * 4 : 7 * 4] += 1.0
-    change = conventional(later, LENS, LABELS, LABEL_LENS) - conventional(features, LENS, LABELS, LABEL_LENS)
-    changed = change[0].abs().amax(dim=1) > 1e-5
-    # one frame more to the right: the subsampling reads the features of its frame and of the one before
-    assert changed.nonzero()[:, 0].tolist() == list(range(2, 11))
+    teacher = make_deaf(name)
+    change = teacher(later, LENS, LABELS, LABEL_LENS) - teacher(features, LENS, LABELS, LABEL_LENS)
+    changed = (change[0].abs().amax(dim=1) > 1e-6).nonzero()[:, 0]
+    # two blocks of kernel 5 reach four frames; the first layers overlap their neighbours, too
+    assert (changed.min().item(), changed.max().item()) == reach
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", [*DEAF, "oracle"])
+def test_hidden_blocks_are_in_the_time_of_the_answer(make_deaf, make_oracle, features, name):
+    teacher = make_oracle(fusion_depth=1) if name == "oracle" else make_deaf(name)
+    plain = teacher.outputs(features, LENS, LABELS, LABEL_LENS)
+    assert torch.equal(teacher(features, LENS, LABELS, LABEL_LENS), plain.log_probs)
+    assert [block.shape for block in plain.hidden] == [(2, 11, width) for width in teacher.hidden_dims]
+    assert plain.hidden
+    frame = 5
+    later = features.clone()
+    later[0, frame * 4 : (frame + 1) * 4] += 3.0
+    changed = teacher.outputs(later, LENS, LABELS, LABEL_LENS)
+    for before, after in zip(plain.hidden, changed.hidden, strict=True):
+        reached = (after - before)[0].abs().amax(dim=1).gt(1e-6).nonzero()[:, 0]
+        middle = (reached.min() + reached.max()) / 2
+        assert frame <= middle <= frame + 1  # it spreads equally to both sides; the first layer reads one frame back
+
+
+@pytest.mark.parametrize("name", DEAF)
+def test_every_parameter_of_a_deaf_teacher_learns(make_deaf, features, name):
+    teacher = make_deaf(name).train()
+    weights = torch.randn(5, generator=torch.Generator().manual_seed(0))
+    (teacher(features, LENS, LABELS, LABEL_LENS) * weights).sum().backward()
+    for parameter_name, parameter in teacher.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.abs().max() > 0, parameter_name
+
+
+@pytest.mark.parametrize("name", DEAF)
+@pytest.mark.parametrize("factor", [1, 2, 3, 4, 6, 8])
+def test_any_subsampling_gives_one_frame_for_so_many_features(make_deaf, frontend, name, factor):
+    teacher = make_deaf(name, subsampling_factor=factor)
+    features = frontend(torch.randn(1, 5 * factor * 80, generator=torch.Generator().manual_seed(1)))
+    said = teacher(features, torch.tensor([5]), LABELS[:1], LABEL_LENS[:1])
+    assert said.shape == (1, 5, 5)
+    assert torch.isfinite(said).all()
+
+
+@pytest.mark.parametrize(("number", "factors"), [(1, (1, 1)), (2, (2, 1)), (4, (2, 2)), (6, (3, 2)), (7, (7, 1))])
+def test_two_factors(number, factors):
+    assert two_factors(number) == factors
+
+
+@pytest.mark.parametrize(
+    ("config", "low", "high"),
+    [
+        (ConventionalConfig(kind="conventional"), 0.55, 0.65),
+        (VggConfig(kind="vgg"), 0.55, 0.75),
+        (LstmConfig(kind="lstm"), 0.6, 0.8),
+    ],
+    ids=lambda value: getattr(value, "kind", None),
+)
+def test_default_teachers_are_of_one_size(config, low, high):
+    frontend = LogMel(LogMelConfig(sample_rate=8000, num_mel_bins=40))
+    assert low <= count_parameters(build_teacher(config, frontend, 18)) / 1e6 <= high
+
+
+def test_every_teacher_of_the_table_is_tested():
+    assert {config.kind for config in DEAF.values()} | {"oracle"} == set(TEACHERS)
 
 
 @pytest.mark.parametrize("settings", ORACLES)
