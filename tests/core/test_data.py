@@ -15,8 +15,8 @@ from kdcompress.data.batch import collate
 from kdcompress.data.noise import Noise
 from kdcompress.data.speech import BUCKET_BATCHES, TrainingBatches, evaluation_batches, speech_items
 from kdcompress.data.text import character_vocabulary, encode, frames_needed
-from kdcompress.errors import TargetTooLongError, VocabularyError
-from kdcompress.recipe import AugmentConfig, SpecAugment
+from kdcompress.errors import RecipeError, TargetTooLongError, VocabularyError
+from kdcompress.recipe import AugmentConfig, LogMelConfig, SpecAugment
 from kdcompress_runtime.errors import AudioError, AudioFileNotFoundError, KdcompressError, ManifestError
 
 UNITS = 320
@@ -26,9 +26,10 @@ UNITS = 320
 def batches(make_recipe, vocabulary):
     """``batches("augment.speed=[1]", rank=1, world=2)``: training batches of the student's recipe."""
 
-    def make(*overrides, rank=0, world=1, **train):
+    def make(*overrides, rank=0, world=1, streams=1, teachers=(), units=UNITS, **train):
         recipe = make_recipe("student", *overrides, **train)
-        return TrainingBatches(recipe, vocabulary, units_per_frame=UNITS, rank=rank, world=world)
+        shares = {"rank": rank, "world": world, "streams": streams, "teacher_frontends": teachers}
+        return TrainingBatches(recipe, vocabulary, units_per_frame=units, **shares)
 
     return make
 
@@ -72,20 +73,47 @@ def test_the_same_item_is_augmented_otherwise_in_the_next_epoch(batches):
     assert not torch.equal(one.inputs[index[0], :length], two.inputs[index[1], :length])
 
 
+def planned(made, step):
+    """Items of a batch; without several streams all of them are of stream 0."""
+    assert {stream for _, stream in made.plan(step)} == {0}
+    return [item for item, _ in made.plan(step)]
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 12])
 def test_an_epoch_holds_every_item_once(batches, batch_size):
     made = batches(batch_size=batch_size)
     steps = 12 // batch_size
     for epoch in range(2):
-        seen = Counter(item.entry.id for step in range(steps) for item in made.plan(epoch * steps + step))
+        seen = Counter(item.entry.id for step in range(steps) for item in planned(made, epoch * steps + step))
         assert set(seen.values()) == {1}
         assert len(seen) == 12
+
+
+@pytest.mark.parametrize("streams", [2, 3])
+def test_an_epoch_of_several_streams_holds_every_item_once_a_stream(batches, streams):
+    made, steps = batches(batch_size=4, streams=streams), 12 * streams // 4
+    for epoch in range(2):
+        copies = [copy for step in range(steps) for copy in made.plan(epoch * steps + step)]
+        assert len({(item.entry.id, stream) for item, stream in copies}) == len(copies) == 12 * streams
+        assert {stream for _, stream in copies} == set(range(streams))
+    assert any(len({stream for _, stream in made.plan(step)}) > 1 for step in range(steps))  # shuffled together
+
+
+def test_a_batch_says_which_stream_each_of_its_items_is_of(batches):
+    made = batches(batch_size=6, streams=2)
+    shares = [batches(batch_size=6, streams=2, rank=rank, world=2) for rank in range(2)]
+    for step in (0, 5):
+        streams = [stream for _, stream in made.plan(step)]
+        assert made[step].streams.tolist() == streams
+        assert made[step].texts == tuple(item.entry.text for item, _ in made.plan(step))
+        assert [share[step].streams.tolist() for share in shares] == [streams[::2], streams[1::2]]
+    assert batches()[0].streams.tolist() == [0, 0, 0, 0]
 
 
 def test_what_does_not_fill_a_batch_comes_in_another_epoch(batches):
     """12 items in batches of 5: each epoch leaves out two, and not always the same two."""
     made = batches(batch_size=5)
-    epochs = [[item.entry.id for step in (0, 1) for item in made.plan(2 * epoch + step)] for epoch in range(30)]
+    epochs = [[item.entry.id for step in (0, 1) for item in planned(made, 2 * epoch + step)] for epoch in range(30)]
     assert all(len(set(epoch)) == 10 for epoch in epochs)
     counts = Counter(name for epoch in epochs for name in epoch)
     assert len(counts) == 12
@@ -94,7 +122,8 @@ def test_what_does_not_fill_a_batch_comes_in_another_epoch(batches):
 
 def test_epochs_and_seeds_shuffle_otherwise(batches):
     made = batches(batch_size=3)
-    epochs = [[tuple(item.entry.id for item in made.plan(4 * epoch + step)) for step in range(4)] for epoch in range(3)]
+    ids = [tuple(item.entry.id for item in planned(made, step)) for step in range(12)]
+    epochs = [ids[:4], ids[4:8], ids[8:]]
     assert epochs[0] != epochs[1] != epochs[2]
 
 
@@ -103,9 +132,9 @@ def test_items_of_a_batch_are_alike_in_length(manifest, make_recipe, vocabulary)
     path = manifest(*({"text": "ab", "duration": float(d), "id": str(i)} for i, d in enumerate(rng.uniform(1, 20, 96))))
     recipe = make_recipe("student", f"data.train={path}", batch_size=4)
     made = TrainingBatches(recipe, vocabulary, units_per_frame=UNITS)
-    spread = [max(lengths) - min(lengths) for lengths in ([i.units for i in made.plan(s)] for s in range(24))]
+    spread = [max(lengths) - min(lengths) for lengths in ([i.units for i in planned(made, s)] for s in range(24))]
     assert np.mean(spread) < 0.1 * 19 * 8000  # drawn blindly it would be more than half of the range
-    by_step = [made.plan(step)[0].units for step in range(24)]
+    by_step = [planned(made, step)[0].units for step in range(24)]
     assert by_step != sorted(by_step)
     assert BUCKET_BATCHES * 4 < 96  # more than one pool was there
 
@@ -122,6 +151,41 @@ def test_two_processes_share_the_batch_of_one(batches):
             assert int(share.input_lens[row]) == length
             assert torch.equal(share.inputs[row, :length], full.inputs[position, :length])
         assert [len(share.texts) for share in shares] == [2, 2]
+
+
+def spectrogram(samples, scale):
+    window = torch.hann_window(256 * scale)
+    return torch.stft(samples, 256 * scale, 80 * scale, window=window, return_complex=True).abs()
+
+
+def test_a_teacher_of_a_higher_rate_hears_the_same_items_and_as_many_frames(batches):
+    wide = LogMelConfig(sample_rate=8000, num_mel_bins=16)
+    own = "frontend={sample_rate: 4000, num_mel_bins: 16, high_freq: -100}"
+    both = batches(own, teachers=[wide], units=160)[0]
+    as_wide = batches()[0]
+    assert both.texts == as_wide.texts
+    assert torch.equal(both.teacher_inputs, as_wide.inputs)
+    assert torch.equal(both.teacher_input_lens, as_wide.input_lens)
+    assert torch.equal(-(-both.input_lens // 160), -(-both.teacher_input_lens // 320))
+    heard = both.as_the_teacher_hears_it()
+    assert heard.inputs is both.teacher_inputs
+    assert heard.seeds == both.seeds
+    # the same moment at the same time: up to 1,500 Hz both spectrograms agree, frame by frame
+    high, low = spectrogram(both.teacher_inputs, 2), spectrogram(both.inputs, 1)
+    frames = min(high.shape[2], low.shape[2])
+    pair = torch.stack([half[:, :96, :frames].flatten() for half in (high, low)])
+    assert torch.corrcoef(pair)[0, 1] > 0.99
+    assert as_wide.teacher_inputs is None
+    assert as_wide.as_the_teacher_hears_it() is as_wide
+
+
+def test_teachers_of_several_rates_or_a_lower_one_are_refused(batches):
+    rates = {rate: LogMelConfig(sample_rate=rate, num_mel_bins=16) for rate in (4000, 8000, 16000, 32000)}
+    for teachers in ((4000,), (16000, 32000), (4000, 16000)):
+        with pytest.raises(RecipeError, match="give the teachers one rate, not below the student's"):
+            batches(teachers=[rates[rate] for rate in teachers])
+    assert batches(teachers=[rates[8000], rates[16000]]).teacher_rate == 16000
+    assert batches(teachers=[rates[8000]]).teacher_rate is None
 
 
 def test_evaluation_reads_every_item_once_and_unchanged(make_recipe, vocabulary):
