@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdcompress.data.noise import limit_peak, mix_at_snr, read_noises
+from kdcompress.data.noise import limit_peak
+from kdcompress.data.noisy_sets import read_set_noise
 from kdcompress.data.prepared import PreparedFolder, write_flac
 from kdcompress.files import file_sha256
 from kdcompress_runtime.audio import read_audio
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kdcompress.data.noise import Noise, Samples
+    from kdcompress.data.noise import Samples
+    from kdcompress.data.noisy_sets import NoiseConfig, SetNoise
 
     Progress = Callable[[str, int, int], None]
 
@@ -42,32 +44,6 @@ FADE_SAMPLES = 40
 """5 ms at each edge of a recording: no click, and no onset lost (the recordings are trimmed tightly)."""
 PREPARATION_VERSION = 1
 """Raised whenever the same settings would give other audio."""
-
-
-@dataclass(frozen=True)
-class NoiseConfig:
-    """Noise for the dev and test sets. Training data stay clean: training mixes its own noise on the fly.
-
-    Every string draws a type of noise, then one of its recordings.
-    """
-
-    manifest: Path
-    """Noise manifest, see ``read_noises``."""
-    dev_snr_db: tuple[float, ...] = (0.0, 5.0, 10.0)
-    """Ratios of the dev strings, taken in turn; empty: clean."""
-    test_snr_db: tuple[float, ...] = (0.0, 5.0, 10.0)
-    """Ratios of the test strings, taken in turn; empty: clean."""
-    dev_split: str = "train"
-    """Split of the manifest that dev draws from: the noises that training may hear too, so dev says nothing
-    about unheard noise."""
-    test_split: str = "test"
-    """Split of the manifest that test draws from: noises nothing else has heard."""
-
-    def choices(self, split: str) -> tuple[str, tuple[float, ...]]:
-        """Return the noise split and the ratios for a data split; no ratios mean clean."""
-        if split == "dev":
-            return self.dev_split, self.dev_snr_db
-        return (self.test_split, self.test_snr_db) if split == "test" else ("", ())
 
 
 @dataclass(frozen=True)
@@ -137,7 +113,7 @@ def prepare_digits(
     audio = read_recordings(source, index)
     with folder.writing() as building:
         for split, count in counts.items():
-            maker = _SplitMaker(split, seed, pools[split], audio, *_noises(noise, split))
+            maker = _SplitMaker(split, seed, pools[split], audio, read_set_noise(noise, split, SAMPLE_RATE))
             maker.write(building, count, on_progress)
     return manifests
 
@@ -220,8 +196,7 @@ class _SplitMaker:
     pool: Mapping[str, Mapping[int, Sequence[Recording]]]
     """Recordings by speaker and digit."""
     audio: Mapping[str, Samples]
-    noises: Sequence[Noise] = ()
-    snr_db: Sequence[float] = ()
+    noise: SetNoise
 
     def write(self, folder: Path, count: int, on_progress: Progress | None) -> None:
         """Write the audio and the manifest of ``count`` strings below ``folder``."""
@@ -254,27 +229,9 @@ class _SplitMaker:
             "id": name,
             "recordings": [recording.name for recording in recordings],
         }
-        if self.noises and self.snr_db:
-            # A generator of its own: the noisy set holds the same strings as the clean one.
-            rng = np.random.default_rng((*key, 1))
-            # The type first: a type with many recordings is no more frequent than one with a few.
-            types = sorted({noise.noise_type for noise in self.noises})
-            kind = types[int(rng.integers(len(types)))]
-            noises = [noise for noise in self.noises if noise.noise_type == kind]
-            noise = noises[int(rng.integers(len(noises)))]
-            # All speakers get one ratio before the next turn, so that speaker and ratio do not go together.
-            snr_db = self.snr_db[number // len(self.pool) % len(self.snr_db)]
-            samples = mix_at_snr(samples, noise.samples, snr_db, rng)
-            row |= {"snr_db": snr_db, "noise_type": noise.noise_type}
-        return row, samples
-
-
-def _noises(config: NoiseConfig | None, split: str) -> tuple[Sequence[Noise], Sequence[float]]:
-    """Noises and ratios of a data split; empty for a clean one."""
-    noise_split, ratios = config.choices(split) if config else ("", ())
-    if not config or not ratios:
-        return (), ()
-    return read_noises(config.manifest, noise_split, SAMPLE_RATE), ratios
+        # All speakers get one ratio before the next turn, so that speaker and ratio do not go together.
+        samples, fields = self.noise.mixed(samples, SAMPLE_RATE, key, number // len(self.pool))
+        return row | fields, samples
 
 
 def _checked_strings(strings: Mapping[str, int]) -> dict[str, int]:
@@ -318,15 +275,6 @@ def _settings(
 ) -> dict[str, Any]:
     """Everything that decides the content of the folder, as JSON values; no paths, so it may be moved."""
     files = sorted([source / "index.jsonl", *source.glob("*.flac")])
-    recorded: dict[str, Any] | None = None
-    if noise:
-        if not noise.manifest.is_file():
-            raise ManifestError(f"noise manifest not found: {noise.manifest}; check the path")
-        recorded = {
-            "manifest_sha256": file_sha256(noise.manifest),
-            "dev": [noise.dev_split, *noise.dev_snr_db],
-            "test": [noise.test_split, *noise.test_snr_db],
-        }
     return {
         "kind": "connected digits",
         "version": PREPARATION_VERSION,
@@ -335,6 +283,6 @@ def _settings(
         "source_sha256": {file.name: file_sha256(file) for file in files},
         "seed": seed,
         "strings": dict(strings),
-        "noise": recorded,
+        "noise": noise.recorded() if noise else None,
         "test_speaker": test_speaker,
     }

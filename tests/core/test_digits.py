@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from kdcompress.data.digits import SAMPLE_RATE, WORDS, NoiseConfig, prepare_digits, read_index
+from kdcompress.data.digits import SAMPLE_RATE, WORDS, prepare_digits, read_index
 from kdcompress.data.noise import active_power, mix_at_snr, read_noises
+from kdcompress.data.noisy_sets import NoiseConfig
 from kdcompress_runtime.errors import AudioError, ManifestError, OptionsError
 from kdcompress_runtime.manifest import read_manifest
 
