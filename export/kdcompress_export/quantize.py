@@ -54,6 +54,8 @@ WEIGHTED = ("Conv", "MatMul")
 """Operators that hold the weights; each of them behind the frontend must end up in int8."""
 GLUE = ("Add", "Concat", "Relu", "Slice")
 """Operators between them that int8 passes through."""
+RESHAPES = ("Squeeze", "Unsqueeze")
+"""Operators that leave every value as it is."""
 FORBIDDEN = ("ConvInteger", "MatMulInteger", "DynamicQuantizeLinear")
 """Dynamic quantization; ConvInteger runs five times slower than float32."""
 _CALIBRATION_FRAMES = 25
@@ -268,7 +270,10 @@ def head_to_matmul(model: ModelProto) -> bool:
 
 
 def share_scales(graph: GraphProto) -> None:
-    """Give the inputs of every quantized Concat the scale of its output, in place: they hold the same values."""
+    """Give the inputs of every quantized Concat the scale of its output, in place: they hold the same values.
+
+    So does what was only reshaped on its way there; another last digit of its scale would cost a rounding.
+    """
     written, read = producers(graph), consumers(graph)
     for concat in [node for node in graph.node if node.op_type == "Concat"]:
         after = [node for node in read.get(concat.output[0], []) if node.op_type == "QuantizeLinear"]
@@ -276,11 +281,13 @@ def share_scales(graph: GraphProto) -> None:
             continue
         for name in concat.input:
             dequantize = written.get(name)
-            if dequantize is None or dequantize.op_type != "DequantizeLinear":
-                continue
-            quantize_node = written[dequantize.input[0]]
-            for node in (quantize_node, *read[quantize_node.output[0]]):
-                node.input[1:] = after[0].input[1:]
+            while dequantize is not None and dequantize.op_type == "DequantizeLinear":
+                quantize_node = written[dequantize.input[0]]
+                for node in (quantize_node, *read[quantize_node.output[0]]):
+                    node.input[1:] = after[0].input[1:]
+                before = written.get(quantize_node.input[0])
+                reshaped = before is not None and before.op_type in RESHAPES
+                dequantize = written.get(before.input[0]) if before is not None and reshaped else None
 
 
 def derive_bias_scales(graph: GraphProto) -> None:

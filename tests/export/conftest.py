@@ -47,7 +47,15 @@ def write_manifest(folder: Path, name: str, count: int, seed: int) -> Path:
     return manifest
 
 
-def write_run(folder: Path, *, lookahead: int = 4, seed: int = 1, dev: bool = True, width: int = 24) -> Path:
+def write_run(
+    folder: Path,
+    *,
+    kind: str = "separable_conv",
+    lookahead: int = 4,
+    seed: int = 1,
+    dev: bool = True,
+    width: int = 24,
+) -> Path:
     """Write the folder of a finished run: a tiny student with lived-in batch norms."""
     data = {"train": str(write_manifest(folder, "train", 6, seed=100))}
     if dev:
@@ -60,7 +68,7 @@ def write_run(folder: Path, *, lookahead: int = 4, seed: int = 1, dev: bool = Tr
             "data": data,
             "frontend": {"sample_rate": RATE, "num_mel_bins": 24},
             "model": {
-                "kind": "separable_conv",
+                "kind": kind,
                 "width": width,
                 "depth": 2,
                 "kernel": 5,
@@ -89,7 +97,7 @@ def live(network: torch.nn.Module) -> None:
     network.train()
     with torch.no_grad():
         for module in network.modules():
-            if isinstance(module, torch.nn.BatchNorm1d):
+            if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.uniform_(-0.5, 0.5)
         for _ in range(5):
@@ -100,7 +108,7 @@ def live(network: torch.nn.Module) -> None:
 
 @pytest.fixture(scope="session")
 def make_run() -> Callable[..., Path]:
-    """``make_run(folder, lookahead=..., seed=..., dev=..., width=...)``; see ``write_run``."""
+    """``make_run(folder, kind=..., lookahead=..., seed=..., dev=..., width=...)``; see ``write_run``."""
     return write_run
 
 
