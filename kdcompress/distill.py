@@ -29,7 +29,7 @@ from kdcompress.metrics import Metrics
 from kdcompress.provenance import data_provenance, versions
 from kdcompress.recipe_file import load_recipe
 from kdcompress.run import RunFolder
-from kdcompress.targets import Heard, masked_views, targets_of
+from kdcompress.targets import hear, targets_of
 from kdcompress.teachers.leak import leak_report
 from kdcompress.trainer import Trainer, setup
 from kdcompress_runtime.manifest import manifest_fingerprint
@@ -99,7 +99,7 @@ def loss_of(trainer: Trainer, model: nn.Module, batch: Batch, step: int) -> tupl
     ``model`` is ``trainer.model``, wrapped for several processes where there are several.
     """
     recipe, blank = trainer.recipe, trainer.vocabulary.blank_id
-    heard = _heard(trainer, batch)
+    heard = hear(trainer.network, recipe, batch)
     set_seed(_step_seed(recipe.seed, step, trainer.accelerator.process_index))
     outputs, heads = model(heard.features, heard.frame_lens, heard.labels, heard.label_lens)
     with trainer.accelerator.autocast():
@@ -113,24 +113,13 @@ def loss_of(trainer: Trainer, model: nn.Module, batch: Batch, step: int) -> tupl
         blank_id=blank,
         teacher=teacher,
     )
-    parts = {loss.key: loss(replace(signals, head=heads.get(loss.key))) for loss in recipe.losses}
+    parts = {
+        loss.key: loss(replace(signals, head=heads.get(loss.key), fitted=trainer.model.fitted(loss.key)))
+        for loss in recipe.losses
+    }
     progress = step / recipe.train.steps
     total = sum(loss.weight_at(progress) * parts[loss.key] for loss in recipe.losses)
     return torch.as_tensor(total), parts
-
-
-def _heard(trainer: Trainer, batch: Batch) -> Heard:
-    """Features under masks, once for each view that a loss asks for."""
-    recipe, network = trainer.recipe, trainer.network
-    views = max(loss.views for loss in recipe.losses)
-    return Heard(
-        batch=batch,
-        features=masked_views(network.features(batch.inputs), network, batch, recipe, views),
-        frame_lens=network.frame_lens(batch.input_lens).repeat(views),
-        labels=batch.labels.repeat(views, 1),
-        label_lens=batch.label_lens.repeat(views),
-        views=views,
-    )
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

@@ -32,6 +32,10 @@ class WithHeads(nn.Module):
         outputs = self.network.outputs(features, frame_lens, labels, label_lens)
         return outputs, {key: head(outputs, frame_lens, labels, label_lens) for key, head in self.heads.items()}
 
+    def fitted(self, key: str) -> dict[str, Tensor]:
+        """Buffers of the head of a loss by name; none where it has no head."""
+        return dict(self.heads[key].named_buffers()) if key in self.heads else {}
+
 
 def with_heads(
     network: CtcNetwork, losses: tuple[LossConfig, ...], num_tokens: int, teachers: tuple[TrainedRun, ...]

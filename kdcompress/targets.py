@@ -39,6 +39,19 @@ class Heard:
     """Differently masked copies of the batch, one after the other."""
 
 
+def hear(network: CtcNetwork, recipe: Recipe, batch: Batch) -> Heard:
+    """Features under masks, once for each view that a loss asks for."""
+    views = max(loss.views for loss in recipe.losses)
+    return Heard(
+        batch=batch,
+        features=masked_views(network.features(batch.inputs), network, batch, recipe, views),
+        frame_lens=network.frame_lens(batch.input_lens).repeat(views),
+        labels=batch.labels.repeat(views, 1),
+        label_lens=batch.label_lens.repeat(views),
+        views=views,
+    )
+
+
 def masked_views(features: Tensor, network: CtcNetwork, batch: Batch, recipe: Recipe, views: int) -> Tensor:
     """Copies of ``features (N, T', F)`` under different masks: ``(views * N, T', F)``."""
     spec = recipe.augment.spec

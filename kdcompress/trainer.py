@@ -15,8 +15,9 @@ from kdcompress.errors import RecipeError, VocabularyError
 from kdcompress.files import write_text
 from kdcompress.heads import WithHeads, with_heads
 from kdcompress.layers import frame_mask
+from kdcompress.losses.base import Head
 from kdcompress.run import RunFolder, TrainedRun, build_network, load_run
-from kdcompress.targets import check_teacher, dev_errors
+from kdcompress.targets import answer, check_teacher, dev_errors, hear
 from kdcompress_runtime.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from kdcompress_runtime.vocabulary import Vocabulary
 
 STATISTICS_BATCHES = 8
-"""Training batches from which mean and variance of the features are taken."""
+"""Training batches from which mean and variance of the features are taken, and what heads are fitted to."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def setup(recipe: Recipe, folder: RunFolder) -> Trainer:
     for teacher in teachers:
         teacher.network.to(accelerator.device)
     model.to(accelerator.device)
+    _prepare_heads(model, recipe, batches, teachers, accelerator.device)
     return Trainer(recipe, folder, accelerator, vocabulary, model, optimizer, batches, dev, teachers)
 
 
@@ -137,6 +139,28 @@ def _set_feature_statistics(network: CtcNetwork, batches: Dataset[Batch], steps:
         valid.append(features[frame_mask(lens, features.shape[1])])
     frames = torch.cat(valid)
     network.feature_norm.set_statistics(frames.mean(dim=0), frames.std(dim=0))
+
+
+def _prepare_heads(
+    model: WithHeads, recipe: Recipe, batches: Dataset[Batch], teachers: tuple[TrainedRun, ...], device: torch.device
+) -> None:
+    """Fit the heads that ask for it to what the teacher says of the first training batches, padding left out.
+
+    Where there are several processes, all of them go on with the buffers of the first.
+    """
+    asking = [loss for loss in recipe.losses if loss.prepares]
+    if not asking:
+        return
+    said = []
+    for step in range(min(STATISTICS_BATCHES, recipe.train.steps)):
+        heard = hear(model.network, recipe, batches[step].to(device))
+        hidden = answer(teachers[0], recipe, heard).hidden
+        said.append([block[frame_mask(heard.frame_lens, block.shape[1])].float() for block in hidden])
+    frames = [torch.cat(blocks) for blocks in zip(*said, strict=True)]
+    for loss in asking:
+        head = model.heads[loss.key]
+        if isinstance(head, Head):
+            loss.prepare(head, frames, recipe.seed)
 
 
 def _optimizer(model: WithHeads, config: TrainConfig) -> torch.optim.Optimizer:

@@ -11,14 +11,22 @@ from typing import Annotated
 
 from pydantic import Field
 
+from kdcompress.losses.codebook import CodebookLoss
 from kdcompress.losses.cr_ctc import CrCtcLoss
 from kdcompress.losses.ctc import CtcLoss
+from kdcompress.losses.delay_tolerant import DelayTolerantLoss
 from kdcompress.losses.essence import EssenceLoss
 from kdcompress.losses.factored_kl import FactoredKlLoss
+from kdcompress.losses.feature_match import FeatureMatchLoss
 from kdcompress.losses.frame_kl import FrameKlLoss
+from kdcompress.losses.guided_ctc import GuidedCtcLoss
 from kdcompress.losses.in_place import InPlaceLoss
 from kdcompress.losses.inter_ctc import InterCtcLoss, InterKdLoss
+from kdcompress.losses.nbest import NbestLoss
+from kdcompress.losses.occupancy_ctc import OccupancyCtcLoss
+from kdcompress.losses.peak_first import PeakFirstLoss
 from kdcompress.losses.skd import SkdLoss
+from kdcompress.losses.token_kl import TokenKlLoss
 
 AnyLoss = Annotated[
     CtcLoss
@@ -29,20 +37,36 @@ AnyLoss = Annotated[
     | InPlaceLoss
     | InterCtcLoss
     | InterKdLoss
-    | SkdLoss,
+    | SkdLoss
+    | CodebookLoss
+    | DelayTolerantLoss
+    | FeatureMatchLoss
+    | GuidedCtcLoss
+    | NbestLoss
+    | OccupancyCtcLoss
+    | PeakFirstLoss
+    | TokenKlLoss,
     Field(discriminator="kind"),
 ]
 """Every loss there is; a recipe's ``losses`` section selects by ``kind``."""
 
 __all__ = [
     "AnyLoss",
+    "CodebookLoss",
     "CrCtcLoss",
     "CtcLoss",
+    "DelayTolerantLoss",
     "EssenceLoss",
     "FactoredKlLoss",
+    "FeatureMatchLoss",
     "FrameKlLoss",
+    "GuidedCtcLoss",
     "InPlaceLoss",
     "InterCtcLoss",
     "InterKdLoss",
+    "NbestLoss",
+    "OccupancyCtcLoss",
+    "PeakFirstLoss",
     "SkdLoss",
+    "TokenKlLoss",
 ]

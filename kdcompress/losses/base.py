@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, model_validator
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from kdcompress.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from kdcompress.network import Outputs
 
 
@@ -45,6 +47,8 @@ class Signals:
     """The targets; none without a ``distill`` section."""
     head: Tensor | None = None
     """What the loss's own head said, see ``LossConfig.head``."""
+    fitted: Mapping[str, Tensor] = field(default_factory=dict)
+    """Buffers of that head by name, see ``LossConfig.prepare``."""
 
     def taught(self) -> TeacherSignals:
         """Return the teacher's signals, for a loss that needs them.
@@ -55,6 +59,16 @@ class Signals:
         if self.teacher is None:
             raise ValueError("this loss needs a teacher's signals")
         return self.teacher
+
+    def from_head(self) -> Tensor:
+        """Return what the head said, for a loss that has one.
+
+        Raises:
+            ValueError: there is no head.
+        """
+        if self.head is None:
+            raise ValueError("this loss needs what its head says")
+        return self.head
 
 
 @dataclass(frozen=True)
@@ -101,6 +115,8 @@ class LossConfig(Settings):
     """Whether ``Signals.teacher`` must be there."""
     views: ClassVar[int] = 1
     """Differently masked copies of each item that the student must answer; the copies stand one after the other."""
+    prepares: ClassVar[bool] = False
+    """Whether ``prepare`` wants to be called."""
 
     kind: str
     """Selects the loss; a subclass makes it a Literal."""
@@ -126,6 +142,15 @@ class LossConfig(Settings):
     def head(self, shapes: Shapes) -> Head | None:  # noqa: ARG002
         """Build what the loss adds to the network while training; it never reaches the bundle. Most add nothing."""
         return None
+
+    def prepare(self, head: Head, teacher_hidden: Sequence[Tensor], seed: int) -> None:
+        """Fit buffers of ``head`` to the teacher before the first update; called where ``prepares`` is true.
+
+        Args:
+            head: what ``head`` built; its buffers are changed, checkpoints hold them, ``Signals.fitted`` shows them.
+            teacher_hidden: valid frames of the first training batches after each of the teacher's blocks, ``(M, D)``.
+            seed: the recipe's.
+        """
 
     @abstractmethod
     def __call__(self, signals: Signals) -> Tensor:

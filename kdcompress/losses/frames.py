@@ -33,6 +33,38 @@ class Pairs(NamedTuple):
     """What a sum over the frames is divided by; scalar."""
 
 
+class Chosen(NamedTuple):
+    """Which frames of a padded batch count."""
+
+    valid: Tensor
+    """Frames inside their item, ``(N, T)`` bool."""
+    selected: Tensor
+    """Those of them that count, ``(N, T)`` bool."""
+    divisor: Tensor
+    """What a sum over these is divided by; scalar."""
+
+
+def choose_frames(
+    teacher: Tensor,
+    frame_lens: Tensor,
+    *,
+    frames: str = "all",
+    context: int = 2,
+    threshold: float = 0.1,
+    normalise: str = "all_frames",
+    blank_id: int = 0,
+) -> Chosen:
+    """Choose frames by what the teacher says in them; arguments as in ``pair_frames``."""
+    valid = frame_mask(frame_lens, teacher.shape[1])
+    selected = FRAME_SELECTIONS[frames](teacher, valid, blank_id, context, threshold)
+    divisor = {
+        "all_frames": valid.sum(),
+        "selected_frames": selected.sum().clamp(min=1),
+        "utterances": torch.as_tensor(len(frame_lens), device=valid.device),
+    }[normalise]
+    return Chosen(valid, selected, divisor)
+
+
 def pair_frames(
     student: Tensor,
     teacher: Tensor,
@@ -67,18 +99,38 @@ def pair_frames(
             f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} differ in frames or tokens"
         )
     teacher = teacher.detach().float().clamp(min=LOG_ZERO)
-    valid = frame_mask(frame_lens, teacher.shape[1])
-    selected = FRAME_SELECTIONS[frames](teacher, valid, blank_id, context, threshold)
-    divisor = {
-        "all_frames": valid.sum(),
-        "selected_frames": selected.sum().clamp(min=1),
-        "utterances": torch.as_tensor(len(frame_lens), device=valid.device),
-    }[normalise]
+    chosen = choose_frames(
+        teacher,
+        frame_lens,
+        frames=frames,
+        context=context,
+        threshold=threshold,
+        normalise=normalise,
+        blank_id=blank_id,
+    )
+    selected = chosen.selected
     if delay_frames:
-        student, teacher, selected = student[:, delay_frames:], teacher[:, :-delay_frames], selected[:, :-delay_frames]
-        selected = selected & valid[:, delay_frames:]
+        student, teacher, inside = delay(student, teacher, frame_lens, delay_frames)
+        selected = selected[:, : inside.shape[1]] & inside
     # frames that do not count are left out before any arithmetic: whatever stands there has no gradient either
-    return Pairs(student[selected].float(), teacher[selected], divisor)
+    return Pairs(student[selected].float(), teacher[selected], chosen.divisor)
+
+
+def delay(student: Tensor, teacher: Tensor, frame_lens: Tensor, delay_frames: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Put student frame ``t + delay_frames`` beside teacher frame t.
+
+    Args:
+        student: ``(N, T, ...)``.
+        teacher: ``(N, T, ...)``.
+        frame_lens: valid frames, ``(N,)`` int64.
+        delay_frames: zero or more.
+
+    Returns:
+        Student ``(N, T', ...)`` and teacher ``(N, T', ...)`` with ``T' = T - delay_frames``, and ``(N, T')`` bool: true
+        where both frames are inside the item.
+    """
+    frames = max(0, teacher.shape[1] - delay_frames)
+    return student[:, delay_frames:], teacher[:, :frames], frame_mask(frame_lens - delay_frames, frames)
 
 
 def select_all(teacher: Tensor, valid: Tensor, blank_id: int, context: int, threshold: float) -> Tensor:  # noqa: ARG001
@@ -148,6 +200,18 @@ class FrameLoss(LossConfig):
             context=self.context,
             threshold=self.threshold,
             delay_frames=self.delay_frames,
+            normalise=self.normalise,
+            blank_id=blank_id,
+        )
+
+    def chosen(self, teacher: Tensor, frame_lens: Tensor, blank_id: int) -> Chosen:
+        """``choose_frames`` with these settings."""
+        return choose_frames(
+            teacher,
+            frame_lens,
+            frames=self.frames,
+            context=self.context,
+            threshold=self.threshold,
             normalise=self.normalise,
             blank_id=blank_id,
         )

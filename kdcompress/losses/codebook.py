@@ -1,0 +1,159 @@
+"""Codebook prediction after MVQ-KD (Guo et al., arXiv 2211.00508): name what the teacher's block looks like.
+
+A block of the teacher is quantised to one index of each of several codebooks, and a block of the student predicts the
+indices by cross-entropy: a classification instead of a regression. The paper trains its quantiser jointly, on much data
+and offline, with 8 or 16 codebooks of 256 entries. Here it is residual k-means (each codebook quantises what those
+before it left) on the first training batches, so there are fewer entries, and indices are made in every update rather
+than stored.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch.nn import functional as F  # noqa: N812
+
+from kdcompress.losses.base import Head, LossConfig, Shapes, Signals
+from kdcompress.losses.frames import delay
+from kdcompress.losses.projection import Projection
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+ITERATIONS = 12
+"""Of k-means."""
+MOST_FRAMES = 16384
+"""Frames that k-means looks at; more are thinned out."""
+
+
+def fit_codebooks(frames: Tensor, codebooks: int, entries: int, seed: int = 1) -> Tensor:
+    """Residual k-means.
+
+    Args:
+        frames: ``(M, D)``, at least one; the first ``MOST_FRAMES`` of a random order are used.
+        codebooks: C.
+        entries: K of each; with fewer frames than entries some entries are equal.
+        seed: of where the centroids start; the result follows from it and the frames.
+
+    Returns:
+        Centroids ``(C, K, D)`` float32.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(frames), generator=generator)[:MOST_FRAMES]
+    residual = frames.detach().float()[order.to(frames.device)]
+    centroids = []
+    for _ in range(codebooks):
+        book = _k_means(residual, entries, generator)
+        centroids.append(book)
+        residual = residual - book[_nearest(residual, book)]
+    return torch.stack(centroids)
+
+
+def _k_means(points: Tensor, entries: int, generator: torch.Generator) -> Tensor:
+    """Lloyd's iterations from random points; an entry without points moves to one that is far from its own."""
+    start = torch.randperm(len(points), generator=generator)[:entries]
+    start = start.repeat(-(-entries // len(start)))[:entries]
+    book = points[start.to(points.device)]
+    for _ in range(ITERATIONS):
+        nearest = _nearest(points, book)
+        counts = torch.zeros(entries, device=points.device).index_add(0, nearest, torch.ones_like(points[:, 0]))
+        sums = torch.zeros_like(book).index_add(0, nearest, points)
+        far = (points - book[nearest]).square().sum(dim=1).argsort(descending=True, stable=True)[:entries]
+        empty = (counts == 0).nonzero()[: len(far), 0]
+        book = torch.where((counts > 0)[:, None], sums / counts.clamp(min=1)[:, None], book)
+        book[empty] = points[far[: len(empty)]]
+    return book
+
+
+def _nearest(points: Tensor, book: Tensor) -> Tensor:
+    """Index of the nearest centroid: ``(..., D)`` and ``(K, D)`` to ``(...)``."""
+    # |x - c|^2 without |x|^2, which is the same for all c
+    return (book.square().sum(dim=1) - 2 * points @ book.T).argmin(dim=-1)
+
+
+def encode(frames: Tensor, centroids: Tensor) -> Tensor:
+    """Indices of ``frames (..., D)`` in the codebooks ``(C, K, D)``: ``(..., C)`` int64."""
+    residual, codes = frames.detach().float(), []
+    for book in centroids:
+        nearest = _nearest(residual, book)
+        codes.append(nearest)
+        residual = residual - book[nearest]
+    return torch.stack(codes, dim=-1)
+
+
+def codebook(
+    logits: Tensor, teacher: Tensor, centroids: Tensor, frame_lens: Tensor, *, delay_frames: int = 0
+) -> Tensor:
+    """Cross-entropy of the teacher's indices, summed, divided by the numbers of valid frames and of codebooks.
+
+    Args:
+        logits: the student's, ``(N, T, C * K)``.
+        teacher: its block, ``(N, T, D)``.
+        centroids: ``(C, K, D)``.
+        frame_lens: valid frames, ``(N,)`` int64.
+        delay_frames: student frame ``t + delay_frames`` answers teacher frame t.
+
+    Returns:
+        Scalar, float32; log K for a student that knows nothing.
+    """
+    student, target, inside = delay(logits, teacher.detach(), frame_lens, delay_frames)
+    codes = encode(target[inside], centroids)
+    scores = student[inside].float().view(-1, *centroids.shape[:2])
+    return F.cross_entropy(scores.transpose(1, 2), codes, reduction="sum") / (frame_lens.sum() * len(centroids))
+
+
+class CodebookHead(Projection):
+    """Logits for every entry of every codebook; the centroids are buffers, so that checkpoints hold them."""
+
+    def __init__(self, config: CodebookLoss, shapes: Shapes) -> None:
+        super().__init__(
+            config.student_layer, shapes.hidden_dims[config.student_layer], config.codebooks * config.entries
+        )
+        width = shapes.teacher_hidden_dims[config.teacher_layer]
+        self.register_buffer("centroids", torch.zeros(config.codebooks, config.entries, width))
+        self.centroids: Tensor
+
+
+class CodebookLoss(LossConfig):
+    """Cross-entropy to the quantised block of the teacher."""
+
+    needs_teacher: ClassVar[bool] = True
+    prepares: ClassVar[bool] = True
+
+    kind: Literal["codebook"] = "codebook"
+    """Selects this loss."""
+    weight: float = Field(default=0.1, ge=0)
+    """Factor in the sum. The recipes of the paper's authors sum over codebooks with 0.01, which is 0.08 here for 8."""
+    student_layer: int = -1
+    """Block of the student, from 0; negative ones count from the end. The paper takes one in the middle."""
+    teacher_layer: int = -1
+    """Block of the teacher, in the same way."""
+    codebooks: int = Field(default=8, ge=1)
+    """Indices of each frame."""
+    entries: int = Field(default=64, ge=2)
+    """Values of each index."""
+    delay_frames: int = Field(default=0, ge=0)
+    """The student answers this many frames after the teacher."""
+
+    def head(self, shapes: Shapes) -> Head:
+        """Linear, from the student's width to all entries."""
+        return CodebookHead(self, shapes)
+
+    def prepare(self, head: Head, teacher_hidden: Sequence[Tensor], seed: int) -> None:
+        """Fit the codebooks to the teacher's block."""
+        if isinstance(head, CodebookHead):
+            head.centroids.copy_(fit_codebooks(teacher_hidden[self.teacher_layer], self.codebooks, self.entries, seed))
+
+    def __call__(self, signals: Signals) -> Tensor:
+        """See ``codebook``."""
+        return codebook(
+            signals.from_head(),
+            signals.taught().hidden[self.teacher_layer],
+            signals.fitted["centroids"],
+            signals.frame_lens,
+            delay_frames=self.delay_frames,
+        )

@@ -1,0 +1,121 @@
+"""Sequence distillation on the teacher's N best texts (Takashima et al., 2018 and 2019): CTC on each, by its weight.
+
+The sum of weighted CTC losses is from there; that the weights are a softmax over the scores of the N best is ours (how
+they were normalised was not seen). The texts come from a beam search on the CPU in every update, which is slow: keep
+``beam_width`` small. The reference is not looked at, so this also teaches from audio whose text is unknown.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+
+import torch
+from pydantic import Field, model_validator
+from torch.nn import functional as F  # noqa: N812
+
+from kdcompress.losses.base import LossConfig
+from kdcompress_runtime.decoders import BeamDecoder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kdcompress.losses.base import Signals
+
+
+class Hypotheses(NamedTuple):
+    """Texts for the items of a batch, any number for each."""
+
+    items: Tensor
+    """Item that each is about, ``(H,)`` int64."""
+    labels: Tensor
+    """Its tokens, padded, ``(H, U)`` int64."""
+    label_lens: Tensor
+    """Valid tokens, ``(H,)`` int64; zero is allowed."""
+    weights: Tensor
+    """``(H,)`` float32; those of an item sum to one."""
+
+
+def best_hypotheses(
+    log_probs: Tensor, frame_lens: Tensor, *, size: int = 4, beam_width: int = 8, blank_id: int = 0
+) -> Hypotheses:
+    """Search the most probable texts of each item.
+
+    Args:
+        log_probs: the teacher's, ``(N, T, V)``.
+        frame_lens: valid frames, ``(N,)`` int64.
+        size: texts for each item; fewer where the search drops more.
+        beam_width: prefixes kept in the search.
+        blank_id: id of the blank.
+
+    Returns:
+        The texts, weighted by the softmax over their log-probabilities; on the device of ``log_probs``.
+    """
+    decoder = BeamDecoder(log_probs.shape[2], blank_id, beam_width=beam_width)
+    items: list[int] = []
+    labels: list[tuple[int, ...]] = []
+    weights: list[Tensor] = []
+    for item, frames in enumerate(log_probs.detach().float().cpu()):
+        heard = frames[: int(frame_lens[item])].numpy()
+        found = decoder.nbest(decoder.advance(decoder.init_state(), heard), size)
+        items += [item] * len(found)
+        labels += [hypothesis.token_ids for hypothesis in found]
+        weights.append(torch.tensor([hypothesis.log_prob for hypothesis in found]).softmax(dim=0))
+    lens = torch.tensor([len(tokens) for tokens in labels])
+    padded = torch.zeros((len(labels), max(1, int(lens.max()))), dtype=torch.int64)
+    for row, tokens in zip(padded, labels, strict=True):
+        row[: len(tokens)] = torch.tensor(tokens, dtype=torch.int64)
+    return Hypotheses(*(part.to(log_probs.device) for part in (torch.tensor(items), padded, lens, torch.cat(weights))))
+
+
+def nbest(log_probs: Tensor, frame_lens: Tensor, hypotheses: Hypotheses, blank_id: int = 0) -> Tensor:
+    """``sum of w * CTC(hypothesis)``, divided by the number of valid frames.
+
+    Args:
+        log_probs: the student's, ``(N, T, V)``.
+        frame_lens: valid frames, ``(N,)`` int64.
+        hypotheses: see ``best_hypotheses``.
+        blank_id: id of the blank.
+
+    Returns:
+        Scalar, float32. A hypothesis that needs more frames than there are adds nothing; an empty one asks for blanks.
+    """
+    nll = F.ctc_loss(
+        log_probs.float()[hypotheses.items].transpose(0, 1),
+        hypotheses.labels,
+        frame_lens[hypotheses.items],
+        hypotheses.label_lens,
+        blank=blank_id,
+        reduction="none",
+        zero_infinity=True,
+    )
+    return (hypotheses.weights * nll).sum() / frame_lens.sum()
+
+
+class NbestLoss(LossConfig):
+    """CTC on the teacher's N best texts."""
+
+    needs_teacher: ClassVar[bool] = True
+
+    kind: Literal["nbest"] = "nbest"
+    """Selects this loss."""
+    size: int = Field(default=4, ge=1)
+    """Texts for each item; with one these are pseudo-labels."""
+    beam_width: int = Field(default=8, ge=1)
+    """Prefixes kept in the search for them."""
+
+    @model_validator(mode="after")
+    def _check(self) -> NbestLoss:
+        if self.beam_width < self.size:
+            raise ValueError(f"nbest: a beam_width of {self.beam_width} cannot hold {self.size} texts")
+        return self
+
+    def __call__(self, signals: Signals) -> Tensor:
+        """See ``nbest``."""
+        hypotheses = best_hypotheses(
+            signals.taught().log_probs,
+            signals.frame_lens,
+            size=self.size,
+            beam_width=self.beam_width,
+            blank_id=signals.blank_id,
+        )
+        return nbest(signals.log_probs, signals.frame_lens, hypotheses, signals.blank_id)
