@@ -21,6 +21,9 @@ class DataConfig(Settings):
     """JSONL manifest to train on."""
     dev: Path | None = None
     """JSONL manifest to measure on while training; never trained on."""
+    units: Literal["characters", "words"] = "characters"
+    """What one token is. With ``words`` each word of a text is one: for texts of phones, or few words; the word error
+    rate of phones is their phone error rate."""
     max_duration: float = Field(default=30.0, gt=0)
     """Longest item in seconds; a longer one is an error (or left out, see ``on_unusable``)."""
     on_unusable: Literal["error", "skip"] = "error"

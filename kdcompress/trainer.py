@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from kdcompress.data.task import TASKS
-from kdcompress.data.text import character_vocabulary
+from kdcompress.data.text import unit_vocabulary
 from kdcompress.errors import RecipeError, VocabularyError
 from kdcompress.files import write_text
 from kdcompress.heads import WithHeads, with_heads
@@ -104,7 +104,7 @@ def load_teachers(recipe: Recipe) -> tuple[TrainedRun, ...]:
         RunError: no finished run there.
         RecipeError: frames of another length, a longer look-ahead, tokens that differ between teachers, or a
             schedule by accuracy over a teacher that has seen the answer.
-        VocabularyError: the teachers lack characters of the training texts.
+        VocabularyError: the teachers lack characters (or words) of the training texts.
     """
     if recipe.distill is None:
         return ()
@@ -126,7 +126,7 @@ def load_teachers(recipe: Recipe) -> tuple[TrainedRun, ...]:
 
 
 def _training_vocabulary(recipe: Recipe) -> Vocabulary:
-    return character_vocabulary(entry.text for entry in read_manifest(recipe.data.train))
+    return unit_vocabulary((entry.text for entry in read_manifest(recipe.data.train)), recipe.data.units)
 
 
 def _set_feature_statistics(network: CtcNetwork, batches: Dataset[Batch], steps: int) -> None:

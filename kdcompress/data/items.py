@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from kdcompress.data.text import Units
     from kdcompress_runtime.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ def load_items(
     manifest: Path,
     vocabulary: Vocabulary,
     *,
+    text_units: Units,
     units_per_second: int,
     units_per_frame: int,
     max_duration: float,
@@ -48,6 +50,7 @@ def load_items(
     Args:
         manifest: JSONL file.
         vocabulary: encodes the references.
+        text_units: what one token is, ``characters`` or ``words``.
         units_per_second: input units (samples) in a second.
         units_per_frame: input units for an output frame.
         max_duration: longest item in seconds.
@@ -62,10 +65,10 @@ def load_items(
     items: list[Item] = []
     skipped = 0
     for entry in read_manifest(manifest):
-        labels = encode(entry.text, vocabulary, where=f"{manifest}, item {entry.id}")
+        labels = encode(entry.text, vocabulary, where=f"{manifest}, item {entry.id}", units=text_units)
         duration = seconds(entry) if entry.duration is None else entry.duration
-        units = round(duration * units_per_second)
-        item = Item(entry, labels, units, frames_needed(labels) * units_per_frame)
+        length = round(duration * units_per_second)
+        item = Item(entry, labels, length, frames_needed(labels) * units_per_frame)
         problem = _problem(item, duration, max_duration, units_per_frame)
         if problem is None:
             items.append(item)

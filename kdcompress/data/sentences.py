@@ -117,9 +117,9 @@ def prepare_sentences(
     with folder.writing() as building:
         for terms in sorted(source.glob("LICENSE*")):
             shutil.copyfile(terms, building / terms.name)
-        for split, items in sentences.items():
-            mixer = read_set_noise(noise, split, sample_rate)
-            _SplitWriter(split, sample_rate, mixer).write(building, items, on_progress)
+        for split in sentences:
+            writer = _SplitWriter(split, sample_rate, read_set_noise(noise, split, sample_rate))
+            writer.write(building, sentences[split], on_progress)
     return manifests
 
 

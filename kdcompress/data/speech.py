@@ -139,6 +139,7 @@ def speech_items(manifest: Path, recipe: Recipe, vocabulary: Vocabulary, units_p
     return load_items(
         manifest,
         vocabulary,
+        text_units=recipe.data.units,
         units_per_second=recipe.frontend.sample_rate,
         units_per_frame=units_per_frame,
         max_duration=recipe.data.max_duration,
