@@ -14,7 +14,7 @@ from kdcompress.errors import RecipeError
 from kdcompress.recipe import Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 PLAIN_WORDS = {
     "union_tag_not_found": "key 'kind' is missing; it selects what the section is",
@@ -22,6 +22,7 @@ PLAIN_WORDS = {
     "model_attributes_type": "must be a section, a mapping of keys",
     "path_type": "must be a path",
     "tuple_type": "must be a list",
+    "too_short": "must hold something",
 }
 """Sentences for pydantic's errors whose own words are about Python."""
 
@@ -53,7 +54,7 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        raise RecipeError(f"{where}: {'; '.join(_sentence(item) for item in error.errors())}") from error
+        raise RecipeError(f"{where}: {'; '.join(_sentence(item) for item in _causes(error))}") from error
 
 
 def _content(source: str | Path) -> tuple[str, str]:
@@ -89,8 +90,9 @@ def _set(node: Any, path: list[str], value: Any, override: str) -> Any:  # noqa:
     if isinstance(node, list):
         places = [i for i, item in enumerate(node) if isinstance(item, dict) and head in _names(item)]
         if len(places) != 1:
-            known = ", ".join(_names(item)[0] for item in node if isinstance(item, dict) and _names(item))
-            raise RecipeError(f"--set {override!r}: {head!r} is not one of the list's items ({known})")
+            known = [name for item in node if isinstance(item, dict) for name in _names(item)]
+            problem = "is there more than once; give each a name" if places else "is not one of the list's items"
+            raise RecipeError(f"--set {override!r}: {head!r} {problem} ({', '.join(known) or 'they have no names'})")
         return [_set(item, rest, value, override) if i == places[0] else item for i, item in enumerate(node)]
     below = node if isinstance(node, dict) else {}
     return {**below, head: _set(below.get(head), rest, value, override)}
@@ -100,13 +102,20 @@ def _names(item: dict[str, Any]) -> list[str]:
     return [str(item[key]) for key in ("name", "kind") if item.get(key)][:1]
 
 
+def _causes(error: ValidationError) -> list[Any]:
+    """Errors, without those of a list that pydantic finds too short only because its items are wrong."""
+    found = error.errors()
+    above = {item["loc"][:length] for item in found for length in range(len(item["loc"]))}
+    return [item for item in found if item["type"] != "too_short" or item["loc"] not in above]
+
+
 def _sentence(item: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
     # pydantic names the member of a union in the place of an error; the file has no such key
     place = _place(item["loc"])
     name = ".".join(place)
     if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(place[-1], _known_keys(), n=1)
-        return f"unknown key {name!r}" + (f"; did you mean {near[0]!r}?" if near else "; remove it")
+        near = " or ".join(map(repr, _nearest(place)))
+        return f"unknown key {name!r}; " + (f"did you mean {near}?" if near else "remove it")
     if item["type"] == "missing":
         return f"key {name!r} is missing"
     if item["type"] == "union_tag_invalid":
@@ -133,11 +142,28 @@ def _place(loc: tuple[str | int, ...]) -> list[str]:
     return [str(part) for part in loc]
 
 
-def _known_keys() -> list[str]:
-    keys: set[str] = set()
-    waiting = [Recipe.model_json_schema()]
-    while waiting:
-        node = waiting.pop()
-        keys.update(node.get("properties", {}))
-        waiting += [value for value in node.get("$defs", {}).values() if isinstance(value, dict)]
-    return sorted(keys)
+def _nearest(place: list[str]) -> list[str]:
+    """Known keys that an unknown one may have meant: of its own section, or else by their path, of another."""
+    schema = Recipe.model_json_schema()
+    known = list(_keys(schema, schema["$defs"]))
+    *section, key = place
+    if near := difflib.get_close_matches(key, [path[-1] for path in known if list(path[:-1]) == section], n=1):
+        return near
+    near = difflib.get_close_matches(key, {path[-1] for path in known}, n=1)
+    paths = [path for path in known if path[-1] in near]
+    if len(paths) > 1:
+        paths = [("losses", "<kind>", *path[2:]) if path[0] == "losses" else path for path in paths]
+    return list(dict.fromkeys(map(".".join, paths)))[:2]
+
+
+def _keys(node: dict[str, Any], defs: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Path of every key that a recipe can hold, as ``_place`` spells it."""
+    if "$ref" in node:
+        node = defs[node["$ref"].rpartition("/")[2]]
+    for alternative in (*node.get("anyOf", ()), *node.get("oneOf", ())):
+        yield from _keys(alternative, defs, above)
+    for kind, reference in node.get("items", {}).get("discriminator", {}).get("mapping", {}).items():
+        yield from _keys({"$ref": reference}, defs, (*above, kind))
+    for key, value in node.get("properties", {}).items():
+        yield (*above, key)
+        yield from _keys(value, defs, (*above, key))
