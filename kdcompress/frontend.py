@@ -38,7 +38,7 @@ class LogMel(Frontend):
         super().__init__()
         self.config = config
         rate = config.sample_rate
-        self.hop = round(rate * config.frame_shift_ms / 1000)
+        self.hop = config.hop
         self.window = round(rate * config.window_ms / 1000)
         spectrum, mel = folded_matrices(config, self.window)
         self.register_buffer("spectrum_weight", torch.from_numpy(spectrum)[:, None, :], persistent=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -113,6 +114,15 @@ class LogMelConfig(Settings):
         if not self.low_freq < top <= self.sample_rate / 2:
             raise ValueError(f"the filters run from {self.low_freq} to {top} Hz; that is empty or above half the rate")
         return self
+
+    @property
+    def hop(self) -> int:
+        """Samples between feature frames."""
+        return round(self.sample_rate * self.frame_shift_ms / 1000)
+
+    def exact_shift(self) -> Fraction:
+        """Return the seconds between feature frames: whole samples, so 11,025 Hz have no 10 ms."""
+        return Fraction(self.hop, self.sample_rate)
 
 
 class EncoderConfig(Settings):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +13,8 @@ from kdcompress.losses.base import TeacherSignals
 from kdcompress.teachers.ensemble import Situation
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from kdcompress.data.batch import Batch
@@ -37,19 +39,32 @@ class Heard:
     """``(views * N,)``."""
     views: int
     """Differently masked copies of the batch, one after the other."""
+    answers: dict[Path, TeacherSignals] = field(default_factory=dict)
+    """What teachers have said of all of it already, by their folder."""
 
 
-def hear(network: CtcNetwork, recipe: Recipe, batch: Batch) -> Heard:
-    """Features under masks, once for each view that a loss asks for."""
+Memo = dict[tuple[int, int], Heard]
+"""What was computed from one batch, by views and look-ahead."""
+
+
+def hear(network: CtcNetwork, recipe: Recipe, batch: Batch, memo: Memo | None = None) -> Heard:
+    """Features under masks, once for each view that a loss asks for.
+
+    ``memo`` holds what runs that train side by side have heard of this batch; what is new is added.
+    """
+    memo = {} if memo is None else memo
     views = max(loss.views for loss in recipe.losses)
-    return Heard(
-        batch=batch,
-        features=masked_views(network.features(batch.inputs), network, batch, recipe, views),
-        frame_lens=network.frame_lens(batch.input_lens).repeat(views),
-        labels=batch.labels.repeat(views, 1),
-        label_lens=batch.label_lens.repeat(views),
-        views=views,
-    )
+    key = (views, network.lookahead_frames)
+    if key not in memo:
+        memo[key] = Heard(
+            batch=batch,
+            features=masked_views(network.features(batch.inputs), network, batch, recipe, views),
+            frame_lens=network.frame_lens(batch.input_lens).repeat(views),
+            labels=batch.labels.repeat(views, 1),
+            label_lens=batch.label_lens.repeat(views),
+            views=views,
+        )
+    return memo[key]
 
 
 def masked_views(features: Tensor, network: CtcNetwork, batch: Batch, recipe: Recipe, views: int) -> Tensor:
@@ -82,7 +97,12 @@ def targets_of(
     )
 
     def asked(teacher: TrainedRun, items: Tensor | None) -> TeacherSignals:
-        return answer(teacher, recipe, heard, items)
+        if items is not None:
+            return answer(teacher, recipe, heard, items)
+        path = teacher.folder.path
+        if path not in heard.answers:
+            heard.answers[path] = answer(teacher, recipe, heard)
+        return heard.answers[path]
 
     answers = [lambda items, teacher=teacher: asked(teacher, items) for teacher in teachers]
     return recipe.distill.combine(answers, situation)
@@ -105,7 +125,8 @@ def answer(teacher: TrainedRun, recipe: Recipe, heard: Heard, items: Tensor | No
     if teacher.recipe.frontend == recipe.frontend:
         features = heard.features[:, :reach]
     else:
-        batch = heard.batch.as_the_teacher_hears_it()
+        own_rate = teacher.recipe.frontend.sample_rate == recipe.frontend.sample_rate
+        batch = heard.batch if own_rate else heard.batch.as_the_teacher_hears_it()
         features = masked_views(network.features(batch.inputs), network, batch, recipe, heard.views)[:, :reach]
     lens, labels, label_lens = heard.frame_lens, heard.labels, heard.label_lens
     if items is not None:
@@ -118,12 +139,17 @@ def check_teacher(teacher: TrainedRun, recipe: Recipe, vocabulary: Vocabulary) -
     """Raise RecipeError unless frames and tokens of the teacher are the student's."""
     where = teacher.folder.path
     mine, theirs = recipe.frontend, teacher.recipe.frontend
-    shift = (
-        mine.frame_shift_ms * recipe.model.subsampling_factor,
-        theirs.frame_shift_ms * teacher.network.subsampling_factor,
-    )
-    if shift[0] != shift[1]:
-        raise RecipeError(f"{where}: one frame is {shift[1]:g} ms, the student's {shift[0]:g} ms; they must agree")
+    frame = mine.exact_shift() * recipe.model.subsampling_factor
+    its_frame = theirs.exact_shift() * teacher.network.subsampling_factor
+    if frame != its_frame:
+        found = f"one frame is {float(1000 * its_frame):g} ms, the student's {float(1000 * frame):g} ms"
+        raise RecipeError(f"{where}: {found}; they must agree")
+    if recipe.augment.spec and mine.exact_shift() != theirs.exact_shift():
+        raise RecipeError(
+            f"{where}: its features come every {theirs.frame_shift_ms:g} ms, the student's every "
+            f"{mine.frame_shift_ms:g} ms, so masks would not hide the same moments; give both one frame_shift_ms, or "
+            "set augment.spec to null"
+        )
     ahead = getattr(recipe.model, "lookahead_frames", 0)
     if mine == theirs and teacher.network.lookahead_frames > ahead:
         raise RecipeError(

@@ -117,9 +117,9 @@ def prepare_sentences(
     with folder.writing() as building:
         for terms in sorted(source.glob("LICENSE*")):
             shutil.copyfile(terms, building / terms.name)
-        for split in sentences:
+        for split, kept in sentences.items():
             writer = _SplitWriter(split, sample_rate, read_set_noise(noise, split, sample_rate))
-            writer.write(building, sentences[split], on_progress)
+            writer.write(building, kept, on_progress)
     return manifests
 
 

@@ -107,6 +107,9 @@ def test_a_batch_says_which_stream_each_of_its_items_is_of(batches):
         assert made[step].streams.tolist() == streams
         assert made[step].texts == tuple(item.entry.text for item, _ in made.plan(step))
         assert [share[step].streams.tolist() for share in shares] == [streams[::2], streams[1::2]]
+    again = batches(batch_size=6, streams=2)  # as after a restart: no earlier step was asked for
+    assert same(again[5], made[5])
+    assert torch.equal(again[5].streams, made[5].streams)
     assert batches()[0].streams.tolist() == [0, 0, 0, 0]
 
 
