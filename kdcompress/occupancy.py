@@ -37,6 +37,8 @@ def label_occupancy(
     """
     items, frames, _ = log_probs.shape
     longest = labels.shape[1]
+    if not longest:
+        return torch.zeros((items, frames, 0), device=log_probs.device)
     states = 2 * longest + 1
     tokens = torch.full((items, states), blank_id, dtype=torch.int64, device=labels.device)
     tokens[:, 1::2] = labels
@@ -46,7 +48,7 @@ def label_occupancy(
     with torch.enable_grad():
         emission = log_probs.detach().float().clamp(min=NEVER).gather(2, tokens[:, None, :].expand(-1, frames, -1))
         emission.requires_grad_()
-        alpha = F.pad(emission[:, 0, :2], (0, states - 2), value=NEVER) if states > 1 else emission[:, 0]
+        alpha = F.pad(emission[:, 0, :2], (0, states - 2), value=NEVER)
         for t in range(1, frames):
             stay = alpha
             step = F.pad(alpha[:, :-1], (1, 0), value=NEVER)
