@@ -209,13 +209,15 @@ class Hybrid(Combination):
         """See the class."""
         where, what = answers[0](None).log_probs, answers[1](None).log_probs
         reference = (situation.frame_lens, situation.labels, situation.label_lens, situation.blank_id)
-        occupied = label_occupancy(where, *reference)
-        heard = pooled_over_labels(what.exp(), label_occupancy(what, *reference))
-        heard[..., situation.blank_id] = 0
-        heard = heard / heard.sum(dim=2, keepdim=True).clamp(min=1e-30)
-        mixed = torch.einsum("ntu,nuv->ntv", occupied, heard)
-        mixed[..., situation.blank_id] = (1 - occupied.sum(dim=2)).clamp(min=0)
-        return TeacherSignals(mixed.clamp(min=1e-35).log())
+        # teachers are asked under autocast; in bfloat16 the products would not sum to one
+        with torch.autocast(where.device.type, enabled=False):
+            occupied = label_occupancy(where, *reference)
+            heard = pooled_over_labels(what.exp(), label_occupancy(what, *reference))
+            heard[..., situation.blank_id] = 0
+            heard = heard / heard.sum(dim=2, keepdim=True).clamp(min=1e-30)
+            mixed = torch.einsum("ntu,nuv->ntv", occupied, heard)
+            mixed[..., situation.blank_id] = (1 - occupied.sum(dim=2)).clamp(min=0)
+            return TeacherSignals(mixed.clamp(min=1e-35).log())
 
 
 AnyCombination = Annotated[
