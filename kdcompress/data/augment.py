@@ -52,7 +52,8 @@ def augment_waveform(
         samples = soxr.resample(samples, sample_rate * speed, sample_rate)
     if config.noise and noises and rng.random() < config.noise.probability:
         noise = noises[int(rng.integers(len(noises)))]
-        samples = mix_at_snr(samples, noise.samples, float(rng.uniform(*config.noise.snr_db)), rng)
+        ratio = float(rng.uniform(*config.noise.snr_db))
+        samples = mix_at_snr(samples, noise.samples, ratio, rng, frame=sample_rate // 50)
     gain = 10 ** (rng.uniform(*config.gain_db) / 20)
     return limit_peak((samples * np.float32(gain)).astype(np.float32))
 

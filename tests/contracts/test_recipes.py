@@ -15,13 +15,41 @@ from kdcompress.run import load_run
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "kdcompress" / "recipes"
-TEACHERS = ("digits-oracle", "digits-conventional")
+TEACHERS = {
+    "digits-oracle": "digits-conventional",
+    "digits-conventional": "digits-conventional",
+    "sentences-oracle": "sentences-conventional",
+    "sentences-conventional": "sentences-conventional",
+    "sentences-narrowband-conventional": "sentences-conventional",
+}
+"""Each teacher, and the one it is otherwise like."""
 STUDENTS = {
     "digits-labels": None,
     "digits-from-oracle": "digits-oracle",
     "digits-from-conventional": "digits-conventional",
+    "sentences-labels": None,
+    "sentences-from-oracle": "sentences-oracle",
+    "sentences-from-conventional": "sentences-conventional",
+    "sentences-narrowband-labels": None,
+    "sentences-narrowband-from-narrowband": "sentences-narrowband-conventional",
+    "sentences-narrowband-from-broadband": "sentences-conventional",
 }
-MILLIONS = {"digits-labels": (0.25, 0.35), "digits-conventional": (0.5, 0.7), "digits-oracle": (0.8, 1.2)}
+"""Each student's teacher."""
+FAMILIES = ("digits", "sentences", "sentences-narrowband")
+MILLIONS = {
+    "digits-labels": (0.25, 0.35),
+    "digits-conventional": (0.5, 0.7),
+    "digits-oracle": (0.8, 1.2),
+    "sentences-labels": (0.3, 0.4),
+    "sentences-narrowband-labels": (0.25, 0.35),
+    "sentences-conventional": (1.4, 1.8),
+    "sentences-oracle": (2.0, 2.8),
+}
+
+
+def family(name: str) -> str:
+    """``sentences-narrowband`` of ``sentences-narrowband-from-broadband``."""
+    return max((prefix for prefix in FAMILIES if name.startswith(f"{prefix}-")), key=len)
 
 
 @pytest.fixture(scope="module")
@@ -55,28 +83,39 @@ def test_recipe_trains(trained, name):
     assert set("efghinorstuvwxz") == set("".join(run.vocabulary.symbols[1:]).replace("▁", ""))
     teacher = STUDENTS.get(name)
     assert [entry["name"] for entry in run.summary.get("teachers", [])] == ([teacher] if teacher else [])
-    assert ("leak" in run.summary) == (name == "digits-oracle")
+    assert ("leak" in run.summary) == (run.recipe.model.kind == "oracle")
     if name in MILLIONS:
         low, high = MILLIONS[name]
         assert low <= run.summary["parameters"] / 1e6 <= high
 
 
-def test_students_differ_in_their_teacher_alone():
-    plain = load_recipe("digits-labels").model_dump(exclude={"name", "losses", "distill"})
-    for name in STUDENTS:
+@pytest.mark.parametrize("prefix", FAMILIES)
+def test_students_differ_in_their_teacher_alone(prefix):
+    names = [name for name in STUDENTS if family(name) == prefix]
+    plain = load_recipe(f"{prefix}-labels").model_dump(exclude={"name", "losses", "distill"})
+    for name in names:
         assert load_recipe(name).model_dump(exclude={"name", "losses", "distill"}) == plain
-    one, two = (load_recipe(name) for name, teacher in STUDENTS.items() if teacher)
+    one, two = (load_recipe(name) for name in names if STUDENTS[name])
     assert one.losses == two.losses
     assert one.distill.model_dump(exclude={"teachers"}) == two.distill.model_dump(exclude={"teachers"})
-    assert one.distill.teachers != two.distill.teachers
-    assert [loss.kind for loss in load_recipe("digits-labels").losses] == ["ctc"]
+    for name, recipe in zip([name for name in names if STUDENTS[name]], (one, two), strict=True):
+        assert [path.name for path in recipe.distill.teachers] == [STUDENTS[name]]
+    assert [loss.kind for loss in load_recipe(f"{prefix}-labels").losses] == ["ctc"]
 
 
-def test_teachers_share_encoder_and_schedule():
-    oracle, conventional = (load_recipe(name) for name in TEACHERS)
-    assert oracle.model.encoder == conventional.model.encoder
-    assert oracle.train == conventional.train
-    assert oracle.frontend == conventional.frontend == load_recipe("digits-labels").frontend
+@pytest.mark.parametrize("name", TEACHERS)
+def test_teachers_share_encoder_and_schedule(name):
+    teacher, like = load_recipe(name), load_recipe(TEACHERS[name])
+    assert teacher.model.encoder == like.model.encoder
+    assert (teacher.train, teacher.data, teacher.augment) == (like.train, like.data, like.augment)
+    assert teacher.frontend == load_recipe(f"{family(name)}-labels").frontend
+
+
+def test_a_narrowband_family_is_the_other_one_at_half_the_rate():
+    for name in ("labels", "conventional"):
+        wide, narrow = load_recipe(f"sentences-{name}"), load_recipe(f"sentences-narrowband-{name}")
+        assert wide.model_dump(exclude={"name", "frontend"}) == narrow.model_dump(exclude={"name", "frontend"})
+        assert (wide.frontend.sample_rate, narrow.frontend.sample_rate) == (16000, 8000)
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.iterdir()), ids=lambda path: path.name)
@@ -84,4 +123,9 @@ def test_file_is_named_like_its_recipe_and_says_where_its_data_comes_from(path):
     text = path.read_text(encoding="utf-8")
     assert load_recipe(path).name == path.stem
     assert load_recipe(path) == load_recipe(path.stem)
-    assert re.match(r"# .*\n# Data: kdcompress prepare digits -o runs/digits\nschema: 1\n", text)
+    if family(path.stem) == "digits":
+        start = r"# .*\n# Data: kdcompress prepare digits -o runs/digits\n"
+    else:  # what a user must fetch comes first
+        command = "kdcompress prepare sentences -o runs/sentences --source FOLDER"
+        start = rf"# Needs speech that does not come with kdcompress.*\n# .*\n# Data: {command}\n"
+    assert re.match(start + "schema: 1\n", text)
