@@ -43,7 +43,8 @@ def with_heads(
     """Build the heads that the losses ask for.
 
     Raises:
-        RecipeError: a loss looks at a block that the network, or its teacher, does not have.
+        RecipeError: a loss looks at a block that the network, or its teacher, does not have, or its settings do not
+            fit the block.
     """
     shapes = Shapes(
         num_tokens=num_tokens,
@@ -59,6 +60,8 @@ def with_heads(
                 f"losses.{loss.key}: there is no such layer; the student has {len(shapes.hidden_dims)} blocks, "
                 f"the teacher shows {len(shapes.teacher_hidden_dims)} (only one teacher can show its blocks)"
             ) from error
+        except ValueError as error:
+            raise RecipeError(f"losses.{loss.key}: {error}") from error
         if head is not None:
             heads[loss.key] = head
     return WithHeads(network, heads)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from kdcompress.settings import Settings
@@ -108,6 +108,10 @@ class Ramp(Settings):
         return self
 
 
+RESERVED_NAMES = {"loss", "step", "seconds", "lr", "grad_norm", *dir(nn.ModuleDict())}
+"""What rows of metrics hold besides losses, and what torch would not have a head called."""
+
+
 class LossConfig(Settings):
     """Settings of a loss, and the loss itself when called. A subclass is one line in ``kdcompress.losses``."""
 
@@ -126,6 +130,13 @@ class LossConfig(Settings):
     """Factor in the sum."""
     ramp: Ramp | None = None
     """How the weight gets there; none: it is there from the first update."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str | None) -> str | None:
+        if name in RESERVED_NAMES:
+            raise ValueError(f"{name!r} means something else; choose another name")
+        return name
 
     @property
     def key(self) -> str:

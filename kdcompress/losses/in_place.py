@@ -92,7 +92,14 @@ class InPlaceLoss(LossConfig):
         return self
 
     def head(self, shapes: Shapes) -> Head:
-        """Build the branch."""
+        """Build the branch.
+
+        Raises:
+            ValueError: the block's width cannot be divided among the attention heads.
+        """
+        width = shapes.hidden_dims[self.layer]
+        if width % self.heads:
+            raise ValueError(f"the block's width {width} is not divisible by heads {self.heads}")
         return TextBranch(self, shapes)
 
     def __call__(self, signals: Signals) -> Tensor:
