@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from kdcompress.checkpoint import load_checkpoint, save_checkpoint, write_tensors
 from kdcompress.data.task import TASKS
-from kdcompress.errors import RunError, TrainingDivergedError
+from kdcompress.errors import RecipeError, RunError, TrainingDivergedError
 from kdcompress.files import file_sha256, write_text
 from kdcompress.interrupt import DeferredInterrupt
 from kdcompress.layers import count_parameters
@@ -35,7 +35,7 @@ from kdcompress.trainer import Trainer, setup
 from kdcompress_runtime.manifest import manifest_fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from accelerate import Accelerator
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from kdcompress.data.batch import Batch
     from kdcompress.recipe import Recipe, TrainConfig
+    from kdcompress.targets import Memo
 
     Progress = Callable[[int, int, dict[str, float]], None]
 
@@ -67,19 +68,33 @@ def fit(recipe: Recipe, output: Path, on_progress: Progress | None = None) -> di
     folder = RunFolder(output)
     if finished := finished_summary(recipe, folder):
         return finished
-    trainer = setup(recipe, folder)
-    seconds = _loop(trainer, on_progress)
-    return _finish(trainer, seconds)
+    updates = Updates(setup(recipe, folder), on_progress)
+    with DeferredInterrupt() as interrupt:
+        for batch in updates.batches():
+            updates.apply(batch)
+            if updates.checkpoint(stop=interrupt.requested):
+                raise KeyboardInterrupt
+    return finish(updates)
 
 
 def finished_summary(recipe: Recipe, folder: RunFolder) -> dict[str, Any] | None:
     """Content of ``run.json`` if the folder holds a finished run of this very recipe, None if it holds nothing.
 
+    A key that an earlier version did not write has its default: what counts is what the recipe says, not how.
+
     Raises:
         RunError: the folder holds a run of another recipe, or something that is no run.
     """
-    if folder.recipe.is_file() and load_recipe(folder.recipe) != recipe:
-        raise RunError(f"{folder.path}: holds a run of another recipe; choose another output folder, or remove it")
+    remedy = "choose another output folder, or remove it"
+    if folder.recipe.is_file():
+        try:
+            same = load_recipe(folder.recipe) == recipe
+        except RecipeError as error:
+            raise RunError(
+                f"{folder.path}: holds a run that this version cannot go on with; {remedy} ({error})"
+            ) from error
+        if not same:
+            raise RunError(f"{folder.path}: holds a run of another recipe; {remedy}")
     if folder.weights.is_file() and folder.summary.is_file():
         summary: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
         return summary
@@ -93,13 +108,20 @@ def _holds_something(path: Path) -> bool:
     return any(not item.name.endswith(".tmp") for item in path.iterdir())
 
 
-def loss_of(trainer: Trainer, model: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+def loss_of(
+    trainer: Trainer, model: nn.Module, batch: Batch, step: int, memo: Memo | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted sum of the recipe's losses for one batch, and each of them by its key.
 
-    ``model`` is ``trainer.model``, wrapped for several processes where there are several.
+    Args:
+        trainer: the run.
+        model: ``trainer.model``, wrapped for several processes where there are several.
+        batch: what is trained on.
+        step: updates done before.
+        memo: what other runs have computed from this very batch.
     """
     recipe, blank = trainer.recipe, trainer.vocabulary.blank_id
-    heard = hear(trainer.network, recipe, batch)
+    heard = hear(trainer.network, recipe, batch, memo)
     set_seed(_step_seed(recipe.seed, step, trainer.accelerator.process_index))
     outputs, heads = model(heard.features, heard.frame_lens, heard.labels, heard.label_lens)
     with trainer.accelerator.autocast():
@@ -130,51 +152,76 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, config.steps - warmup)))
 
 
-def _loop(trainer: Trainer, on_progress: Progress | None) -> float:
-    """Run the updates that are left and return the seconds they took, over all restarts."""
-    recipe, accelerator, folder = trainer.recipe, trainer.accelerator, trainer.folder
-    config, identity = recipe.train, _identity(trainer)
-    start = 0
-    if folder.checkpoint.is_file():
-        start = load_checkpoint(folder.checkpoint, trainer.model, trainer.optimizer, identity)
-    metrics = Metrics(folder, start, accelerator)
-    before = metrics.seconds
-    model, optimizer = accelerator.prepare(trainer.model, trainer.optimizer)
-    loader = DataLoader(trainer.batches, batch_size=None, sampler=range(start, config.steps))
-    model.train()
-    began = time.monotonic()
-    with DeferredInterrupt() as interrupt:
-        for step, batch in enumerate(loader, start=start):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, config)
-            loss, parts = loss_of(trainer, model, batch.to(accelerator.device), step)
-            accelerator.backward(loss)
-            norm = accelerator.clip_grad_norm_(model.parameters(), config.grad_clip)
-            if not (torch.isfinite(loss) and torch.isfinite(torch.as_tensor(norm))):
-                raise TrainingDivergedError(
-                    f"loss {loss.item()}, gradient norm {float(norm)} at step {step}; lower train.learning_rate, or "
-                    f"check the data. The last checkpoint in {folder.path} is kept"
-                )
-            optimizer.step()
-            optimizer.zero_grad()
+class Updates:
+    """The updates of one run that are left to do, with their metrics and checkpoints."""
 
-            done = step + 1
-            seconds = before + time.monotonic() - began
-            scalars = {"loss": float(loss.detach()), **{name: float(part.detach()) for name, part in parts.items()}}
-            if on_progress:
-                on_progress(done, config.steps, scalars)
-            if done % config.log_every == 0 or done == config.steps:
-                metrics.write(done, seconds, {**scalars, "grad_norm": float(norm), "lr": learning_rate(step, config)})
-            if recipe.data.dev and done % config.eval_every == 0 and done < config.steps:
-                metrics.write(done, seconds, {f"dev_{k}": v for k, v in dev_measurements(trainer).items()})
-            stop = _agreed(accelerator, interrupt.requested)
-            if stop or (done % config.checkpoint_every == 0 and done < config.steps):
-                if accelerator.is_main_process:
-                    save_checkpoint(folder.checkpoint, trainer.model, trainer.optimizer, done, identity)
-                accelerator.wait_for_everyone()
-                if stop:
-                    raise KeyboardInterrupt
-    return before + time.monotonic() - began
+    def __init__(self, trainer: Trainer, on_progress: Progress | None = None) -> None:
+        self.trainer, self.on_progress = trainer, on_progress
+        self.identity = _identity(trainer)
+        folder = trainer.folder
+        self.step = 0
+        """Updates done."""
+        if folder.checkpoint.is_file():
+            self.step = load_checkpoint(folder.checkpoint, trainer.model, trainer.optimizer, self.identity)
+        self.metrics = Metrics(folder, self.step, trainer.accelerator)
+        self.seconds = self.metrics.seconds
+        """Time the updates took, over all restarts."""
+        self.model, self.optimizer = trainer.accelerator.prepare(trainer.model, trainer.optimizer)
+        self.model.train()
+
+    def batches(self) -> Iterator[Batch]:
+        """Batches of the updates that are left, on the device; reading them is part of ``seconds``."""
+        before, began = self.seconds, time.monotonic()
+        steps = range(self.step, self.trainer.recipe.train.steps)
+        for batch in DataLoader(self.trainer.batches, batch_size=None, sampler=steps):
+            self.seconds = before + time.monotonic() - began
+            yield batch.to(self.trainer.accelerator.device)
+            self.seconds = before + time.monotonic() - began
+
+    def apply(self, batch: Batch, memo: Memo | None = None) -> None:
+        """Do one update, and whatever is due after it but the checkpoint.
+
+        Raises:
+            TrainingDivergedError: loss or gradient are not finite.
+        """
+        trainer, config = self.trainer, self.trainer.recipe.train
+        rate = learning_rate(self.step, config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss, parts = loss_of(trainer, self.model, batch, self.step, memo)
+        trainer.accelerator.backward(loss)
+        norm = trainer.accelerator.clip_grad_norm_(self.model.parameters(), config.grad_clip)
+        if not (torch.isfinite(loss) and torch.isfinite(torch.as_tensor(norm))):
+            raise TrainingDivergedError(
+                f"loss {loss.item()}, gradient norm {float(norm)} at step {self.step}; lower train.learning_rate, or "
+                f"check the data. The last checkpoint in {trainer.folder.path} is kept"
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        scalars = {"loss": float(loss.detach()), **{name: float(part.detach()) for name, part in parts.items()}}
+        self._report(scalars, {"grad_norm": float(norm), "lr": rate})
+
+    def _report(self, scalars: dict[str, float], more: dict[str, float]) -> None:
+        done, config = self.step, self.trainer.recipe.train
+        if self.on_progress:
+            self.on_progress(done, config.steps, scalars)
+        if done % config.log_every == 0 or done == config.steps:
+            self.metrics.write(done, self.seconds, {**scalars, **more})
+        if self.trainer.dev and done % config.eval_every == 0 and done < config.steps:
+            measured = dev_measurements(self.trainer)
+            self.metrics.write(done, self.seconds, {f"dev_{name}": value for name, value in measured.items()})
+
+    def checkpoint(self, *, stop: bool) -> bool:
+        """Write a checkpoint if one is due, or if any process was asked to stop; return whether to stop."""
+        trainer, config = self.trainer, self.trainer.recipe.train
+        stop = _agreed(trainer.accelerator, stop)
+        if stop or (self.step % config.checkpoint_every == 0 and self.step < config.steps):
+            if trainer.accelerator.is_main_process:
+                path = trainer.folder.checkpoint
+                save_checkpoint(path, trainer.model, trainer.optimizer, self.step, self.identity)
+            trainer.accelerator.wait_for_everyone()
+        return stop
 
 
 def _agreed(accelerator: Accelerator, requested: bool) -> bool:
@@ -200,8 +247,9 @@ def dev_measurements(trainer: Trainer) -> dict[str, float]:
     return measure(trainer.network, batches, trainer.vocabulary, sees_labels=recipe.model.sees_labels)
 
 
-def _finish(trainer: Trainer, seconds: float) -> dict[str, Any]:
+def finish(updates: Updates) -> dict[str, Any]:
     """Measure on dev, run the leak tests of an oracle, write weights and ``run.json``, drop the checkpoint."""
+    trainer, seconds = updates.trainer, updates.seconds
     recipe, folder, network = trainer.recipe, trainer.folder, trainer.network
     measured = dev_measurements(trainer)
     summary: dict[str, Any] = {
@@ -228,9 +276,7 @@ def _finish(trainer: Trainer, seconds: float) -> dict[str, Any]:
         batches = TASKS[recipe.task].evaluation_batches(trainer.dev, recipe)
         summary["leak"] = leak_report(network, batches, trainer.vocabulary).to_json()
     if trainer.accelerator.is_main_process:
-        Metrics(folder, recipe.train.steps, trainer.accelerator).write(
-            recipe.train.steps, seconds, {f"dev_{name}": value for name, value in measured.items()}
-        )
+        updates.metrics.write(recipe.train.steps, seconds, {f"dev_{name}": value for name, value in measured.items()})
         write_tensors(folder.weights, dict(network.state_dict()), {"recipe": recipe.name})
         write_text(folder.summary, json.dumps(summary, indent=2) + "\n")
         folder.checkpoint.unlink(missing_ok=True)

@@ -21,6 +21,8 @@ from kdcompress.targets import answer, check_teacher, dev_errors, hear
 from kdcompress_runtime.manifest import read_manifest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch.utils.data import Dataset
 
     from kdcompress.data.batch import Batch
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from kdcompress.network import CtcNetwork
     from kdcompress.recipe import Recipe, TrainConfig
     from kdcompress_runtime.vocabulary import Vocabulary
+
+    Loaded = dict[Path, TrainedRun]
+    """Teachers by the folder of their run."""
 
 STATISTICS_BATCHES = 8
 """Training batches from which mean and variance of the features are taken, and what heads are fitted to."""
@@ -55,8 +60,14 @@ class Trainer:
         return self.model.network
 
 
-def setup(recipe: Recipe, folder: RunFolder) -> Trainer:
-    """Build data, network, optimizer and teacher; see ``fit`` for the errors."""
+def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Trainer:
+    """Build data, network, optimizer and teachers; see ``fit`` for the errors.
+
+    Args:
+        recipe: what to train.
+        folder: where it goes.
+        loaded: teachers that another run has read already; what is read here is added.
+    """
     accelerator = Accelerator(
         mixed_precision="bf16" if recipe.train.precision == "bf16" else "no",
         cpu=not torch.cuda.is_available(),
@@ -67,7 +78,7 @@ def setup(recipe: Recipe, folder: RunFolder) -> Trainer:
         raise RecipeError(
             f"train.batch_size {recipe.train.batch_size} cannot be divided by {accelerator.num_processes} processes"
         )
-    teachers = load_teachers(recipe)
+    teachers = load_teachers(recipe, {} if loaded is None else loaded)
     vocabulary = teachers[0].vocabulary if teachers else _training_vocabulary(recipe)
     set_seed(recipe.seed)
     network = build_network(recipe, len(vocabulary))
@@ -97,7 +108,7 @@ def setup(recipe: Recipe, folder: RunFolder) -> Trainer:
     return Trainer(recipe, folder, accelerator, vocabulary, model, optimizer, batches, dev, teachers)
 
 
-def load_teachers(recipe: Recipe) -> tuple[TrainedRun, ...]:
+def load_teachers(recipe: Recipe, loaded: Loaded) -> tuple[TrainedRun, ...]:
     """Read the teachers' runs and check that their frames and tokens are the student's; none without ``distill``.
 
     Raises:
@@ -108,7 +119,10 @@ def load_teachers(recipe: Recipe) -> tuple[TrainedRun, ...]:
     """
     if recipe.distill is None:
         return ()
-    teachers = tuple(load_run(path) for path in recipe.distill.teachers)
+    for path in recipe.distill.teachers:
+        if path not in loaded:
+            loaded[path] = load_run(path)
+    teachers = tuple(loaded[path] for path in recipe.distill.teachers)
     first = teachers[0]
     missing = sorted(set(_training_vocabulary(recipe).symbols) - set(first.vocabulary.symbols))
     if missing:
