@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from kdcompress.cli import main
 from kdcompress_runtime import Recognizer
@@ -23,8 +26,20 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[list[str]]:
-    (block,) = [block for block in blocks("bash") if "kdcompress prepare" in block]
-    return [shlex.split(line, comments=True) for line in block.splitlines() if line.strip()]
+    lines = "".join(block for block in blocks("bash") if "kdcompress prepare" in block).splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.strip()]
+
+
+def write_sentences(folder: Path) -> None:
+    """A corpus of noise in the form of speechocean762, for the commands that need one."""
+    folder.mkdir()
+    for split in ("train", "dev", "test"):
+        rows = []
+        for number in range(4):
+            name = f"{split}{number}.wav"
+            soundfile.write(folder / name, 0.1 * np.random.default_rng(number).standard_normal(32000), 16000)
+            rows.append({"audio_filepath": name, "text": "Hello, there!", "speaker": split, "duration": 2.0})
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +47,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
     (folder / "data").mkdir()
     (folder / "data" / "fsdd").symlink_to(ROOT / "data" / "fsdd")
+    write_sentences(folder / "speechocean762")
     return folder
 
 
