@@ -59,13 +59,23 @@ class VariantInfo:
         if stated:
             return str(stated)
         run = self.provenance.get("run")
-        teachers = run.get("teachers") if isinstance(run, dict) else None
-        if isinstance(teachers, list) and teachers:
-            named = [f"{item.get('name', '?')} ({item.get('kind', 'teacher')})" for item in teachers]
+        named = [
+            f"{teacher['name']} ({teacher.get('kind', 'teacher')})"
+            for teacher in _teachers(run if isinstance(run, dict) else {})
+            if isinstance(teacher, dict) and teacher.get("name")
+        ]
+        named = named or [Path(str(path)).name for path in _teachers(self.provenance)]
+        if named:
             return f"from {' and '.join(named)}"
-        if self.provenance.get("teachers"):
-            return f"from {' and '.join(Path(str(path)).name for path in self.provenance['teachers'])}"
         return "labels only" if "recipe" in self.provenance else "not stated"
+
+
+def _teachers(content: dict[str, Any]) -> list[Any]:
+    """The list ``teachers``, or the one ``teacher`` that bundles of the first version name."""
+    several, one = content.get("teachers"), content.get("teacher")
+    if isinstance(several, list):
+        return several
+    return [one] if one else []
 
 
 def plan_variants(bundles: Sequence[Path], precisions: str) -> list[VariantInfo]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 from html.parser import HTMLParser
@@ -12,6 +13,7 @@ from kdcompress_evaluation.charts import pareto_chart
 from kdcompress_evaluation.labels import Point
 from kdcompress_evaluation.report import render_html
 from kdcompress_evaluation.summary import Summary
+from kdcompress_evaluation.variants import VariantInfo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,6 +105,30 @@ def test_page_and_markdown_hold_the_numbers(report: Path) -> None:
     for told in ("kdcompress eval <x>", "plain 1", "1,000 draws", "seed 0", summary.run.manifests[0].fingerprint):
         assert told in text
     assert "1 utterance failed" in text
+
+
+ORACLE, BIG = {"name": "oracle", "kind": "oracle"}, {"name": "big", "kind": "conventional"}
+
+
+@pytest.mark.parametrize(
+    ("provenance", "method"),
+    [
+        ({"recipe": "r", "teachers": ["runs/o"], "run": {"teachers": [ORACLE]}}, "from oracle (oracle)"),
+        ({"recipe": "r", "run": {"teachers": [ORACLE, BIG]}}, "from oracle (oracle) and big (conventional)"),
+        ({"recipe": "r", "teachers": ["runs/one", "runs/two"], "run": {}}, "from one and two"),
+        ({"recipe": "r", "teachers": [], "run": {"name": "r"}}, "labels only"),
+        ({"recipe": "r", "teacher": "runs/o", "run": {"teacher": ORACLE}}, "from oracle (oracle)"),
+        ({"recipe": "r", "teacher": "runs/o"}, "from o"),
+        ({"recipe": "r", "teacher": None, "run": {}}, "labels only"),
+        ({"method": "fused", "run": {"teachers": [ORACLE]}}, "fused"),
+        ({}, "not stated"),
+        ({"run": {"teachers": ["odd", 3]}, "teachers": "odd"}, "not stated"),
+    ],
+)
+def test_a_variant_says_from_whom_it_learned(provenance: dict[str, Any], method: str) -> None:
+    """Also one of the first version, whose bundles name one ``teacher``."""
+    nothing: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(VariantInfo))
+    assert VariantInfo(**{**nothing, "provenance": provenance}).method == method
 
 
 def test_worst_utterances_are_marked_in_text_too(report: Path) -> None:
