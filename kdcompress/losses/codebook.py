@@ -54,10 +54,8 @@ def fit_codebooks(frames: Tensor, codebooks: int, entries: int, seed: int = 1) -
 
 
 def _k_means(points: Tensor, entries: int, generator: torch.Generator) -> Tensor:
-    """Lloyd's iterations from random points; an entry without points moves to one that is far from its own."""
-    start = torch.randperm(len(points), generator=generator)[:entries]
-    start = start.repeat(-(-entries // len(start)))[:entries]
-    book = points[start.to(points.device)]
+    """Lloyd's iterations; an entry without points moves to one that is far from its own."""
+    book = _far_apart(points, entries, generator)
     for _ in range(ITERATIONS):
         nearest = _nearest(points, book)
         counts = torch.zeros(entries, device=points.device).index_add(0, nearest, torch.ones_like(points[:, 0]))
@@ -67,6 +65,18 @@ def _k_means(points: Tensor, entries: int, generator: torch.Generator) -> Tensor
         book = torch.where((counts > 0)[:, None], sums / counts.clamp(min=1)[:, None], book)
         book[empty] = points[far[: len(empty)]]
     return book
+
+
+def _far_apart(points: Tensor, entries: int, generator: torch.Generator) -> Tensor:
+    """Points to start from, each drawn by its squared distance to those drawn before (k-means++)."""
+    chosen = [points[int(torch.randint(len(points), (1,), generator=generator))]]
+    distance = torch.full_like(points[:, 0], torch.inf)
+    for draw in torch.rand(entries - 1, generator=generator).tolist():
+        distance = torch.minimum(distance, (points - chosen[-1]).square().sum(dim=1))
+        ahead = distance.double().cumsum(dim=0)
+        index = torch.searchsorted(ahead, draw * ahead[-1], right=True).clamp(max=len(points) - 1)
+        chosen.append(points[index])
+    return torch.stack(chosen)
 
 
 def _nearest(points: Tensor, book: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from pydantic import Field
 from torch.nn import functional as F  # noqa: N812
 
 from kdcompress.layers import frame_mask
@@ -45,7 +46,7 @@ class CrCtcLoss(LossConfig):
 
     kind: Literal["cr_ctc"] = "cr_ctc"
     """Selects this loss."""
-    weight: float = 0.2
+    weight: float = Field(default=0.2, ge=0)
     """The paper's."""
     ramp: Ramp | None = Ramp(end=0.2)
     """The warm-up that keeps it from collapsing."""
