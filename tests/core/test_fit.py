@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+import yaml
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
@@ -182,6 +183,47 @@ def test_run_of_another_recipe_is_left_alone(make_recipe, runs, tmp_path):
         fit(make_recipe("student"), tmp_path, stop_at(1))
     with pytest.raises(RunError, match="another recipe"):
         fit(make_recipe("student", "seed=2"), tmp_path)
+
+
+def rewritten(folder: Path, target: Path, change) -> Path:
+    """Copy of a run whose ``recipe.yaml`` was changed by ``change(tree)``."""
+    shutil.copytree(folder, target)
+    tree = yaml.safe_load((folder / "recipe.yaml").read_text())
+    change(tree)
+    (target / "recipe.yaml").write_text(yaml.safe_dump(tree))
+    return target
+
+
+def without_newer_keys(tree: dict) -> None:
+    """As a version would have written it that knew neither losses nor teachers, nor some keys with a default."""
+    del tree["losses"], tree["distill"], tree["augment"]["lead_in_s"], tree["model"]["dropout"]
+
+
+def test_run_of_an_earlier_version_counts_as_the_same_recipe(make_recipe, runs, tmp_path):
+    """Keys that it did not write yet have their defaults; the order of keys does not matter either."""
+    recipe = make_recipe("student", steps=3)
+    folder = rewritten(runs["student"], tmp_path / "run", without_newer_keys)
+    assert (folder / "recipe.yaml").read_text() != (runs["student"] / "recipe.yaml").read_text()
+    before = {path: path.read_bytes() for path in folder.glob("*.*")}
+    assert fit(recipe, folder, stop_at(1, raise_interrupt)) == json.loads((folder / "run.json").read_text())
+    assert {path: path.read_bytes() for path in folder.glob("*.*")} == before
+    assert load_run(folder).recipe == recipe
+    with pytest.raises(RunError, match="another recipe"):
+        fit(make_recipe("student", "augment.lead_in_s=[0, 0.1]", steps=3), folder)
+
+
+def test_run_whose_recipe_this_version_does_not_understand(make_recipe, runs, tmp_path):
+    def as_before(tree: dict) -> None:
+        tree["distill"] = {"teacher": "runs/oracle", "weight": 0.3}
+
+    folder = rewritten(runs["student"], tmp_path / "run", as_before)
+    with pytest.raises(RunError, match="cannot go on with; choose another output folder, or remove it") as problem:
+        fit(make_recipe("student", steps=3), folder)
+    for words in (str(folder / "recipe.yaml"), "unknown key 'distill.teacher'", "'losses.<kind>.weight'"):
+        assert words in str(problem.value)
+    assert weights(folder) == weights(runs["student"])
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: key 'distill\.teachers' is missing"):
+        load_run(folder)
 
 
 def test_folder_with_other_things_is_left_alone(make_recipe, tmp_path):
