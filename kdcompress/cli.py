@@ -178,6 +178,55 @@ def distill(
     _fit(loaded, output)
 
 
+@app.command("teacher-check")
+def teacher_check_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Finished run of a teacher.")],
+    manifest: Annotated[
+        Path | None, typer.Option(help="Held-out items to test on; the recipe's dev when left out.")
+    ] = None,
+    twin: Annotated[
+        Path | None, typer.Option(metavar="RUN2", help="Run to compare the training time with, by dev loss.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Keep teacher-check.json and curve.svg here."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Test whether a teacher listens or copies the reference; exit code 3 when it looks at padding."""
+    from kdcompress.tables import print_teacher_check
+    from kdcompress.teacher_check import check_run
+
+    with console.progress_bar("teacher-check") as update:
+        check = check_run(
+            run, manifest=manifest, twin=twin, output=output, on_progress=lambda done, total: update(done, total, "")
+        )
+    if as_json:
+        console.stdout().print(json.dumps(check.to_json()), markup=False)
+    else:
+        print_teacher_check(check)
+    if not check.passed:
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
+def sweep(
+    variants: Annotated[Path, typer.Argument(metavar="SWEEP", help="YAML: a recipe, and lists of overrides by name.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the runs.")],
+    settings: SetOption = None,
+    seed: SeedOption = None,
+) -> None:
+    """Train variants of a recipe side by side: batches and teachers' answers are computed once for all."""
+    from kdcompress.sweep import load_sweep, run_sweep
+
+    recipes = load_sweep(variants, [*(settings or []), *([f"seed={seed}"] if seed is not None else [])])
+    with console.progress_bar("sweep") as update:
+        found = run_sweep(recipes, output, lambda done, total: update(done, total, f"{len(recipes)} variants"))
+    for name, summary in found.items():
+        rates = f"dev WER {summary['dev']['wer']:.2f} %" if "wer" in summary["dev"] else "done"
+        console.stdout().print(f"{output / name}: {rates}", markup=False)
+
+
 def _recipe(source: str, settings: list[str] | None, seed: int | None) -> Recipe:
     from kdcompress.recipe_file import load_recipe
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from kdcompress.files import write_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from accelerate import Accelerator
 
     from kdcompress.run import RunFolder
@@ -20,8 +22,7 @@ class Metrics:
         self.path, self.accelerator = folder.metrics, accelerator
         kept: list[dict[str, Any]] = []
         if folder.metrics.is_file():
-            lines = folder.metrics.read_text(encoding="utf-8").splitlines()
-            kept = [row for row in map(_row, lines) if row and row["step"] <= start]
+            kept = [row for row in read_metrics(folder.metrics) if row["step"] <= start]
         self.seconds = float(kept[-1]["seconds"]) if kept else 0.0
         if accelerator.is_main_process:
             write_text(folder.metrics, "".join(json.dumps(row) + "\n" for row in kept))
@@ -35,6 +36,11 @@ class Metrics:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         self.accelerator.log(scalars, step=step)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Rows of a ``metrics.jsonl`` in their order; a line that a kill cut short is left out."""
+    return [row for row in map(_row, path.read_text(encoding="utf-8").splitlines()) if row]
 
 
 def _row(line: str) -> dict[str, Any] | None:

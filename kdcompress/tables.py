@@ -1,4 +1,4 @@
-"""What ``export`` and ``bench`` print of their measurements."""
+"""What ``export``, ``bench`` and ``teacher-check`` print of their measurements."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from kdcompress import console
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from kdcompress.teacher_check import TeacherCheck
     from kdcompress_runtime.bundle import BundleMetadata
 
 
@@ -44,3 +45,25 @@ def print_bench(report: dict[str, Any]) -> None:
         rows.append((f"chunk of {chunks[0]['audio_ms']:.0f} ms, p50 / p95 ms", *times))
     title = f"{report['name']}: {report['cpu']}, one thread, onnxruntime {report['onnxruntime']}"
     console.print_table(title, ("", *(entry["precision"] for entry in entries)), rows)
+
+
+def print_teacher_check(check: TeacherCheck) -> None:
+    """Print the leak tests as a table, the verdict, and the sentence on the twin."""
+    leak = check.leak
+    told, low = ("shown reference", "near 0 %") if check.run.recipe.model.sees_labels else ("true text", "")
+    tests = [
+        ("input is noise", f"words of the {told}", low, leak.noise_source),
+        ("frames in random order", f"words of the {told}", low, leak.shuffled_frames),
+        ("no reference shown", "words of the true text", "high", leak.empty_reference_true),
+        ("wrong reference shown", "words of the shown reference", "near 0 %", leak.wrong_reference_given),
+        ("wrong reference shown", "words of the true text", "high", leak.wrong_reference_true),
+    ]
+    rows = [(test, counted, wanted, f"{share:.1f} %") for test, counted, wanted, share in tests if share is not None]
+    largest = f"{leak.padding_difference:.1e}, {'pass' if check.passed else 'FAIL'}"
+    rows.append(("padding added", "change of a log-probability", "0", largest))
+    name, kind = check.run.recipe.name, check.run.recipe.model.kind
+    title = f"{name} ({kind}), {check.items} items of {check.manifest}; no recognition rates"
+    console.print_table(title, ("test", "counted", "should be", "found"), rows, left=True)
+    console.stdout().print(f"{name} {leak.verdict}", markup=False)
+    if check.twin:
+        console.stdout().print(check.twin.sentence, markup=False)

@@ -110,7 +110,7 @@ def test_every_command_has_help(capsys, command):
 
 
 def test_the_commands_of_the_main_job_are_there():
-    wanted = {"train", "distill", "export", "verify", "transcribe", "bench", "eval", "demo", "prepare"}
+    wanted = {"train", "teacher-check", "distill", "export", "verify", "transcribe", "bench", "eval", "demo", "prepare"}
     assert wanted <= set(typer.main.get_command(app).commands)
 
 

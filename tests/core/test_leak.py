@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -89,14 +92,48 @@ def test_a_network_that_listens_is_believed(frontend, batch, vocabulary):
     assert report.verdict.startswith("listens: ")
 
 
-def test_a_conventional_teacher_cannot_copy(frontend, lively, batch, vocabulary):
+def test_a_network_that_sees_no_labels_cannot_copy(frontend, lively, batch, vocabulary):
     torch.manual_seed(1)
     config = ConventionalConfig(kind="conventional", encoder={"width": 8, "depth": 2, "kernel": 5})
     network = lively(build_teacher(config, frontend, len(vocabulary))).train()
-    report = leak_report(network, [batch], vocabulary)
-    assert report.wrong_reference_true == report.empty_reference_true
+    report = leak_report(network, [batch], vocabulary, sees_labels=False)
+    assert report.verdict.startswith("cannot copy: it sees no reference; ")
+    assert (report.empty_reference_true, report.wrong_reference_given, report.wrong_reference_true) == (None,) * 3
     assert report.padding_difference < 1e-4
     assert not network.training
+    told = leak_report(network, [batch], vocabulary)  # the tests of labels are true of it, only needless
+    assert told.wrong_reference_true == told.empty_reference_true
+    assert (told.noise_source, told.shuffled_frames) == (report.noise_source, report.shuffled_frames)
+
+
+def test_an_item_alone_has_no_wrong_reference(frontend, batch, vocabulary):
+    alone = replace(
+        batch,
+        inputs=batch.inputs[:1],
+        input_lens=batch.input_lens[:1],
+        labels=batch.labels[:1],
+        label_lens=batch.label_lens[:1],
+        texts=batch.texts[:1],
+    )
+    report = leak_report(Copies(frontend, 4), [alone], vocabulary)
+    assert report.wrong_reference_given is report.wrong_reference_true is None
+    assert report.empty_reference_true == 0
+    assert report.verdict == "copies: 100 % of the words come out of pure noise"
+
+
+class BreaksOnPadding(Copies):
+    """NaN as soon as anything is padded."""
+
+    def outputs(self, features, frame_lens, labels, label_lens):
+        copied = super().outputs(features, frame_lens, labels, label_lens)
+        wide = int(label_lens.max()) < labels.shape[1]
+        return Outputs(copied.log_probs * float("nan") if wide else copied.log_probs)
+
+
+def test_nan_is_no_small_difference(frontend, batch, vocabulary):
+    report = leak_report(BreaksOnPadding(frontend, 4), [batch], vocabulary)
+    assert report.padding_difference > 1e30
+    assert json.loads(json.dumps(report.to_json(), allow_nan=False)) == report.to_json()
 
 
 def test_looking_at_padding_is_measured(frontend, batch, vocabulary):
