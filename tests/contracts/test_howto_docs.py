@@ -6,6 +6,7 @@ import re
 import typing
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 
@@ -29,26 +30,52 @@ def frontend():
     return LogMel(recipe.LogMelConfig(sample_rate=8000, num_mel_bins=20))
 
 
-def test_the_student_of_the_page_streams(frontend):
+@pytest.fixture
+def student(frontend):
+    """``student(lookahead_frames=3)``: the one of the page."""
     page = run_page("add-a-student.md")
-    torch.manual_seed(1)
-    student = page["GruStudent"](page["GruConfig"](kind="gru", width=8), frontend, 7).eval()
-    inputs = 0.1 * torch.randn(2, 11 * student.units_per_frame)
-    page["check_any_split"](student, inputs, [1, 4, 2, 1, 3])
-    log_probs, states = student.step(inputs, student.init_states(2))
+
+    def make(**settings):
+        torch.manual_seed(1)
+        config = page["PlainConvConfig"](kind="plain_conv", width=8, kernel=5, **settings)
+        return page["PlainConvStudent"](config, frontend, 7).eval()
+
+    return make
+
+
+def test_the_student_of_the_page_streams(student):
+    check_any_split = run_page("add-a-student.md")["check_any_split"]
+    good, inputs = student(lookahead_frames=3), 0.1 * torch.randn(2, 11 * 320)
+    assert good.units_per_frame == 320
+    check_any_split(good, inputs, [1, 4, 2, 1, 3])
+    log_probs, states = good.step(inputs, good.init_states(2))
     assert log_probs.shape == (2, 11, 7)
     assert {name: state.shape for name, state in states.items()} == {
-        name: state.shape for name, state in student.init_states(2).items()
+        name: state.shape for name, state in good.init_states(2).items()
     }
-    broken = page["GruStudent"](page["GruConfig"](kind="gru", width=8), frontend, 7).eval()
+    broken = student(lookahead_frames=3)
     encode = broken.encode
     broken.encode = lambda features, states: encode(features, states)._replace(states=states)
     with pytest.raises(AssertionError):
-        page["check_any_split"](broken, inputs, [5, 6])
+        check_any_split(broken, inputs, [5, 6])
+
+
+def test_the_student_of_the_page_shows_its_block(student):
+    shy, inputs = student(lookahead_frames=3), 0.1 * torch.randn(2, 11 * 320)
     lens = torch.tensor([11, 11])
-    shown = student.outputs(student.features(inputs), lens, torch.ones(2, 3, dtype=torch.int64), lens)
-    assert [block.shape for block in shown.hidden] == [(2, 11, width) for width in student.hidden_dims]
-    assert torch.equal(student.head(shown.hidden[0]).log_softmax(dim=2), shown.log_probs)
+    shown = shy.outputs(shy.features(inputs), lens, torch.ones(2, 3, dtype=torch.int64), lens)
+    assert [block.shape for block in shown.hidden] == [(2, 11, width) for width in shy.hidden_dims] != []
+    again = shy.head(shown.hidden[0].transpose(1, 2)).transpose(1, 2).log_softmax(dim=2)
+    torch.testing.assert_close(again, shown.log_probs)
+
+
+def test_the_student_of_the_page_exports(student):
+    from kdcompress_export.convert import convert
+
+    content = convert(student(lookahead_frames=3), 7, {"name": "page"})  # refuses a graph that fixed a dimension
+    (output, *states) = onnx.load_from_string(content).graph.output
+    assert [axis.dim_param or axis.dim_value for axis in output.type.tensor_type.shape.dim] == ["N", "frames", 7]
+    assert [state.name for state in states] == ["next_frontend_tail", "next_subsampling_cache", "next_block_cache"]
 
 
 def test_the_teacher_of_the_page_ignores_padding(frontend):
@@ -60,6 +87,9 @@ def test_the_teacher_of_the_page_ignores_padding(frontend):
     both = teacher(features, lens, labels, label_lens)
     alone = teacher(features[1:, : 5 * 4], lens[1:], labels[1:], label_lens[1:])
     assert both.shape == (2, 9, 7)
+    shown = teacher.outputs(features, lens, labels, label_lens)
+    assert torch.equal(shown.log_probs, both)
+    assert [block.shape for block in shown.hidden] == [(2, 9, width) for width in teacher.hidden_dims] != []
     torch.testing.assert_close(both[1:, :5], alone)
     torch.testing.assert_close(both.exp().sum(dim=2), torch.ones(2, 9))
 
@@ -102,7 +132,7 @@ def test_the_pages_name_files_and_names_that_exist():
     for page in DOCS.glob("add-a-*.md"):
         text = page.read_text(encoding="utf-8")
         for path in re.findall(r"`(kdcompress/[a-z_/]+\.py)`", text):
-            new = path.endswith(("gru.py", "reverse_kl.py"))
+            new = path.endswith(("gru.py", "plain_conv.py", "reverse_kl.py"))
             assert new or (root / path).is_file(), f"{page.name}: {path}"
     source = "".join(path.read_text(encoding="utf-8") for path in (root / "kdcompress").rglob("*.py"))
     for name in ("StudentConfig", "TeacherConfig", "STUDENTS", "TEACHERS", "load_teachers", "sees_labels", "loss_of"):
