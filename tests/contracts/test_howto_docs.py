@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 import typing
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
+import pydantic
 import pytest
 import torch
+import yaml
 
 from kdcompress import recipe
 from kdcompress.frontend import LogMel
+from kdcompress.losses import CtcLoss
+from kdcompress.losses.base import Signals, TeacherSignals
 from kdcompress.losses.frames import FRAME_SELECTIONS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -101,7 +106,9 @@ def test_the_loss_of_the_page_is_its_slow_reference():
     teacher, lens = torch.randn(2, 6, 5).log_softmax(2), torch.tensor([6, 3])
     with torch.no_grad():
         teacher[1, 3:] = float("nan")
-    loss = page["reverse_kl"](student, teacher, lens, temperature=2.0)
+    nothing = torch.zeros(2, 1, dtype=torch.int64)
+    signals = Signals(student, (), lens, nothing, nothing[:, 0], 0, TeacherSignals(teacher))
+    loss = page["ReverseKlLoss"](temperature=2)(signals)
     (gradient,) = torch.autograd.grad(loss, student)
     slow = torch.zeros((), dtype=torch.float64)
     for item, length in enumerate(lens.tolist()):
@@ -113,18 +120,33 @@ def test_the_loss_of_the_page_is_its_slow_reference():
     torch.testing.assert_close(loss.double(), slow, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-5)
     assert not gradient[1, 3:].any()
-    assert page["reverse_kl"](student, student, torch.tensor([6, 6])).item() == pytest.approx(0.0, abs=1e-6)
+    same = replace(signals, teacher=TeacherSignals(student.detach()))
+    assert page["ReverseKlLoss"]()(same).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_recipe_of_the_page_selects_its_loss():
+    page = run_page("add-a-loss.md")
+    (tree,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "add-a-loss.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    tree = yaml.safe_load(tree)
+    added = page["ReverseKlLoss"]
+    either = typing.Annotated[CtcLoss | added, pydantic.Field(discriminator="kind")]
+    ctc, reverse = (pydantic.TypeAdapter(either).validate_python(one) for one in tree["losses"])
+    assert type(ctc) is CtcLoss
+    assert type(reverse) is added
+    assert (reverse.frames, reverse.weight_at(0.1), reverse.weight_at(0.5)) == ("symmetric", 0.25, 0.5)
+    assert recipe.DistillConfig.model_validate(tree["distill"]).teachers == (Path("runs/teacher"),)
 
 
 def test_the_selection_of_the_page_fits_the_table():
     page = run_page("add-a-loss.md")
-    spikes = torch.tensor([[1, 1, 0, 1, 0, 1], [0, 1, 1, 0, 1, 1]], dtype=torch.bool)
+    spikes = torch.tensor([[1, 1, 0, 1, 0, 1], [0, 1, 1, 0, 1, 1]])
+    teacher = torch.nn.functional.one_hot(spikes, 3).float().log()
     valid = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]], dtype=torch.bool)
-    kept = spikes.clone()
-    selected = page["select_onsets"](spikes, valid, 2)
+    kept = teacher.clone()
+    selected = page["select_onsets"](teacher, valid, 0, 2, 0.1)
     assert selected.tolist() == [[True, False, False, True, False, True], [False, True, False, False, False, False]]
-    assert torch.equal(spikes, kept)
-    assert all(one(spikes, valid, 2).shape == selected.shape for one in FRAME_SELECTIONS.values())
+    assert torch.equal(teacher, kept)
+    assert all(one(teacher, valid, 0, 2, 0.1).shape == selected.shape for one in FRAME_SELECTIONS.values())
 
 
 def test_the_pages_name_files_and_names_that_exist():
@@ -135,5 +157,7 @@ def test_the_pages_name_files_and_names_that_exist():
             new = path.endswith(("gru.py", "plain_conv.py", "reverse_kl.py"))
             assert new or (root / path).is_file(), f"{page.name}: {path}"
     source = "".join(path.read_text(encoding="utf-8") for path in (root / "kdcompress").rglob("*.py"))
-    for name in ("StudentConfig", "TeacherConfig", "STUDENTS", "TEACHERS", "load_teachers", "sees_labels", "loss_of"):
+    for name in ("StudentConfig", "TeacherConfig", "STUDENTS", "TEACHERS", "load_teachers", "sees_labels"):
+        assert re.search(rf"\b{name}\b", source), name
+    for name in ("AnyLoss", "FRAME_SELECTIONS", "label_occupancy", "from_head", "fitted", "prepares", "views"):
         assert re.search(rf"\b{name}\b", source), name
