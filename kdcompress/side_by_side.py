@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kdcompress.distill import Updates, finish, finished_summary
 from kdcompress.errors import TrainingDivergedError
 from kdcompress.interrupt import DeferredInterrupt
+from kdcompress.recipe_file import load_recipe
 from kdcompress.run import RunFolder
 from kdcompress.trainer import setup
 
@@ -84,8 +85,14 @@ def _train(
 
 
 def _batches_of(recipe: Recipe) -> dict[str, Any]:
-    """What decides over batches and features; streams of several teachers do, too."""
+    """What decides over batches and features; streams of several teachers do, too, and teachers that hear more."""
     chosen = recipe.model_dump(include={"task", "seed", "data", "frontend", "augment", "train"})
-    streams = recipe.distill is not None and recipe.distill.combine.streams_per_item
-    size = len(recipe.distill.teachers) if recipe.distill and streams else 1
-    return {**chosen, "subsampling_factor": recipe.model.subsampling_factor, "streams": size}
+    teachers = [RunFolder(path).recipe for path in recipe.distill.teachers] if recipe.distill else []
+    rates = {load_recipe(file).frontend.sample_rate for file in teachers if file.is_file()}
+    streams = len(teachers) if recipe.distill and recipe.distill.combine.streams_per_item else 1
+    return {
+        **chosen,
+        "subsampling_factor": recipe.model.subsampling_factor,
+        "streams": streams,
+        "teacher_rates": rates - {recipe.frontend.sample_rate},
+    }
