@@ -1,7 +1,7 @@
 """Connected English: the methods that lead on noisy digits, and a broadband teacher of a narrowband student.
 
-speechocean762 (OpenSLR 101; 250 non-native speakers, speaker-disjoint splits) as phones through its lexicon, so the rates
-are phone error rates. Two tables, three seeds each, a 0.3 M streaming student with 320 ms look-ahead:
+speechocean762 (OpenSLR 101; 250 non-native speakers, speaker-disjoint splits) as phones through its lexicon, so the
+rates are phone error rates. Two tables, three seeds each, a 0.3 M streaming student with 320 ms look-ahead:
 
 - ``wide``: 16 kHz, from labels, from teachers, in place
 - ``narrow``: 8 kHz, from labels, from a teacher that hears 8 kHz, from one that hears the same recordings at 16 kHz
