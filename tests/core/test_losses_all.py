@@ -16,9 +16,11 @@ from kdcompress.distill import fit, loss_of
 from kdcompress.errors import RecipeError
 from kdcompress.losses import AnyLoss
 from kdcompress.losses.base import Shapes, Signals, TeacherSignals
+from kdcompress.losses.codebook import fit_codebooks
 from kdcompress.network import Outputs
 from kdcompress.run import RunFolder
-from kdcompress.trainer import setup
+from kdcompress.targets import answer, hear
+from kdcompress.trainer import Trainer, setup
 
 CLASSES = {one.model_fields["kind"].default: one for one in get_args(get_args(AnyLoss)[0])}
 KINDS = pytest.mark.parametrize("kind", CLASSES)
@@ -174,12 +176,24 @@ def test_several_teachers_show_no_layers(kind, make_recipe, runs, tmp_path):
         setup(recipe, RunFolder(tmp_path))
 
 
+def seen_frames(trainer: Trainer) -> torch.Tensor:
+    """Valid frames of the last block of the teacher for the batches of the run."""
+    frames = []
+    for step in range(trainer.recipe.train.steps):
+        heard = hear(trainer.network, trainer.recipe, trainer.batches[step])
+        block = answer(trainer.teachers[0], trainer.recipe, heard).hidden[-1]
+        frames += [block[item, :length] for item, length in enumerate(heard.frame_lens.tolist())]
+    return torch.cat(frames)
+
+
 def test_codebooks_are_fitted_once_and_kept_by_the_checkpoint(make_recipe, runs, tmp_path):
     """The same centroids from the same seed; a run that goes on ends the same; none of them in the result."""
     only = [entry("ctc"), entry("codebook", codebooks=2, entries=4)]
     recipe = make_recipe("student", *losses_of(*only, teachers=[runs["conventional"]]), steps=4, checkpoint_every=2)
-    books = [setup(recipe, RunFolder(tmp_path / name)).model.fitted("codebook")["centroids"] for name in "ab"]
+    trainers = [setup(recipe, RunFolder(tmp_path / name)) for name in "ab"]
+    books = [trainer.model.fitted("codebook")["centroids"] for trainer in trainers]
     assert torch.equal(*books)
+    torch.testing.assert_close(books[0], fit_codebooks(seen_frames(trainers[0]), 2, 4, recipe.seed))
     assert books[0].shape == (2, 4, 8)
     assert len(books[0][0].unique(dim=0)) == 4
     fit(recipe, tmp_path / "whole")
