@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import Field, field_validator, model_validator
 
 from kdcompress.losses import AnyLoss  # noqa: TC001 (pydantic needs it at run time)
 from kdcompress.losses.ctc import CtcLoss
+from kdcompress.losses.frame_kl import FrameKlLoss
 from kdcompress.settings import Settings
 from kdcompress.teachers.ensemble import AnyCombination, Single
 
@@ -382,6 +383,22 @@ TeacherConfig = ConventionalConfig | OracleConfig | VggConfig | LstmConfig
 ModelConfig = Annotated[StudentConfig | TeacherConfig, Field(discriminator="kind")]
 
 
+EVIDENCE_FRAMES = 10
+"""Look-ahead and delay together that a student of a full-context teacher needs; measured, see ``docs/methods.md``."""
+TEACHER_SHARE = 0.9
+"""Weight of the teacher beside CTC; measured, see ``docs/methods.md``."""
+
+
+def default_losses(found: dict[str, Any]) -> tuple[AnyLoss, ...]:
+    """Losses of a recipe that names none, from the sections read before."""
+    if not found.get("distill"):
+        return (CtcLoss(),)
+    model = found.get("model")
+    delay = max(0, EVIDENCE_FRAMES - model.lookahead_frames) if isinstance(model, StudentConfig) else 0
+    taught = FrameKlLoss(weight=TEACHER_SHARE, delay_frames=delay)
+    return (CtcLoss(weight=round(1 - TEACHER_SHARE, 6)), taught)
+
+
 class Recipe(Settings):
     """One training run, from manifest to weights."""
 
@@ -403,10 +420,11 @@ class Recipe(Settings):
     """What is trained: a student or a teacher."""
     train: TrainConfig = TrainConfig()
     """The loop."""
-    losses: tuple[AnyLoss, ...] = Field(default=(CtcLoss(),), min_length=1)
-    """What is minimised: the weighted sum of these."""
     distill: DistillConfig | None = None
     """Where targets come from besides the labels; none: labels only."""
+    losses: tuple[AnyLoss, ...] = Field(default_factory=default_losses, min_length=1)
+    """What is minimised: the weighted sum of these. Left out: CTC; with a teacher mostly frame KL, answered late enough
+    for the student to have heard what a full-context teacher has (``docs/methods.md``)."""
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:

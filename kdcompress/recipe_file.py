@@ -103,8 +103,8 @@ def _names(item: dict[str, Any]) -> list[str]:
 
 
 def _causes(error: ValidationError) -> list[Any]:
-    """Errors, without those of a list that pydantic finds too short only because its items are wrong."""
-    found = error.errors()
+    """Errors, without what pydantic adds because of others: a list too short, a default that could not be made."""
+    found = [item for item in error.errors() if item["type"] != "default_factory_not_called"]
     above = {item["loc"][:length] for item in found for length in range(len(item["loc"]))}
     return [item for item in found if item["type"] != "too_short" or item["loc"] not in above]
 

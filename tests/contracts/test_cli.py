@@ -152,7 +152,7 @@ def test_wrong_usage_is_exit_code_2(capsys, command, word):
         (["train", "STUDENT", "-o", "RUN", "--seed", "-1"], ["seed"]),
         (["train", "STUDENT", "-o", "RUN", "--set", "data.train=none.jsonl"], ["manifest not found: none.jsonl"]),
         (["distill", "STUDENT", "-o", "RUN"], ["no distill section", "--teacher"]),
-        (["distill", "STUDENT", "-o", "RUN", "--teacher", "nowhere"], ["no loss looks at a teacher", "frame_kl"]),
+        (["distill", "STUDENT", "-o", "RUN", "--teacher", "nowhere"], ["run not found: nowhere"]),
         (["distill", "TAUGHT", "-o", "RUN"], ["'frame_kl' needs a teacher", "add a distill section"]),
         (["distill", "TAUGHT", "-o", "RUN", "--teacher", "nowhere"], ["run not found: nowhere"]),
         (["distill", "TAUGHT", "-o", "RUN", "--teacher", "a", "--teacher", "b"], ["distill", "combine.kind", "2"]),

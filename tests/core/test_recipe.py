@@ -90,7 +90,7 @@ def test_values_defaults_and_sections(recipe_file):
         (f"{TEACHER}\n{TAUGHT}\ndistill: {{teachers: t}}", ["model.kind oracle", "remove the distill section"]),
         (TAUGHT, ["losses: 'frame_kl' needs a teacher; add a distill section"]),
         ("losses: [{kind: frame_kl, name: mine}]", ["losses: 'mine' needs a teacher"]),
-        ("distill: {teachers: t}", ["distill: no loss looks at a teacher; add one such as frame_kl to losses"]),
+        ("distill: {teachers: t}\nlosses: [{kind: ctc}]", ["distill: no loss looks at a teacher; add one such as frame_kl"]),
         ("losses: [{kind: ctc}, {kind: ctc}]", ["losses: 'ctc' is there twice; give each a `name`"]),
         ("losses: [{kind: ctc, name: cr_ctc}, {kind: cr_ctc}]", ["losses: 'cr_ctc' is there twice"]),
     ],
@@ -318,3 +318,14 @@ def test_every_key_is_documented():
             # pydantic leaves out a description that is the section's own
             described = value.get("description") or schema["$defs"][value["$ref"].rpartition("/")[2]]["description"]
             assert described, f"{section['title']}.{key}"
+
+
+@pytest.mark.parametrize(("lookahead", "delay"), [(0, 10), (4, 6), (16, 0)])
+def test_a_teacher_alone_brings_the_losses_that_suit_the_student(recipe_file, lookahead, delay):
+    path = recipe_file(f"model: {{kind: separable_conv, lookahead_frames: {lookahead}}}\ndistill: {{teachers: t}}")
+    text, taught = load_recipe(path).losses
+    assert (text.kind, taught.kind, taught.delay_frames) == ("ctc", "frame_kl", delay)
+    assert text.weight + taught.weight == pytest.approx(1)
+    assert load_recipe(path, ["distill=null"]).losses[0].weight == 1
+    hears_all = load_recipe(path, ["model={kind: conventional}"])
+    assert hears_all.losses[1].delay_frames == 0
