@@ -75,7 +75,7 @@ def powers(samples, frontend) -> np.ndarray:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 15999), st.integers(16000, 17000), st.sampled_from(["click", "tone"]))
+@given(st.integers(0, 15900), st.integers(16000, 17000), st.sampled_from(["click", "tone"]))
 def test_what_is_heard_at_a_time_is_in_the_same_frame_on_both_sides(start, length, kind):
     samples = np.zeros(length, np.float32)
     time = np.arange(min(400 if kind == "tone" else 1, length - start))
@@ -84,7 +84,7 @@ def test_what_is_heard_at_a_time_is_in_the_same_frame_on_both_sides(start, lengt
     assert wide.shape == narrow.shape
     frames = np.arange(len(wide))
     centres = [10 * float(frames @ side / side.sum()) for side in (wide, narrow)]  # ms
-    assert centres[0] == pytest.approx(centres[1], abs=1.0)
+    assert centres[0] == pytest.approx(centres[1], abs=0.5)  # in the last 6 ms the end cuts the filter: up to 3
 
 
 def test_both_sides_hear_the_same_noise(make_recipe, vocabulary, tmp_path, teachers):
