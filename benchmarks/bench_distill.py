@@ -5,10 +5,11 @@ Strings of 3 to 7 real spoken digits (the embedded recordings, official split) i
 0.3 M streaming student from every method of ``distill_methods.py``. Parts:
 
 - ``short``: every method, look-ahead 160 ms; the better of two settings is chosen on dev with seed 1
+- ``delay``: plain frame KL with targets 0 to 400 ms later
 - ``lookahead``: the leading methods at look-ahead 0 and 640 ms, with the settings chosen at 160 ms
 - ``long``: labels only and the plain teachers, four times the updates and more
 
-Usage: python benchmarks/bench_distill.py --noise NOISE.jsonl [--parts short lookahead long] [--seeds 1 2 3]
+Usage: python benchmarks/bench_distill.py --noise NOISE.jsonl [--parts short delay lookahead long] [--seeds 1 2 3]
 
 The noise recordings are not part of the repository: any JSONL manifest with ``audio_filepath``, ``noise_type`` and
 ``split`` (train, test) serves. Interrupt it at will; it goes on where it stopped. Rows, tables, plots and numbers go to
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
-from distill_methods import LONG, LOOKAHEAD_FRAMES, METHODS, TEACHERS, Method
+from distill_methods import DELAYS, LONG, LOOKAHEAD_FRAMES, METHODS, TEACHERS, Method
 from distill_scores import save_part, score_runs
 
 from kdcompress.errors import DataNotFoundError
@@ -35,7 +36,7 @@ from kdcompress_runtime.errors import KdcompressError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PARTS = ("short", "lookahead", "long")
+PARTS = ("short", "delay", "lookahead", "long")
 LOOKAHEADS = (0, 16)
 """Of the part ``lookahead``; 160 ms is in ``short``."""
 
@@ -76,7 +77,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--oracle-steps", type=int, default=1500)
     parser.add_argument("--member-steps", type=int, default=1000, help="of the members of the ensemble, and the guide")
     parser.add_argument("--student-steps", type=int, default=600)
-    parser.add_argument("--long-steps", type=int, default=3000)
+    parser.add_argument("--long-steps", type=int, default=2400)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args(argv)
@@ -123,7 +124,7 @@ def teacher_steps(args: argparse.Namespace) -> list[Step]:
             command = "distill"
             settings += [
                 path_setting("distill.teachers", args.output / "teachers" / teacher.guide),
-                'losses=[{"kind": "ctc"}, {"kind": "guided_ctc"}]',
+                f"losses={json.dumps([{'kind': 'ctc'}, {'kind': teacher.guided_by}])}",
             ]
             after.append(teacher.guide)
         folder = args.output / "teachers" / name
@@ -184,6 +185,8 @@ def plan(args: argparse.Namespace, part: str, chosen: dict[str, int]) -> list[tu
     asked = methods(args)
     if part == "lookahead":
         asked = [method for method in asked if method.per_lookahead]
+    if part == "delay":
+        asked = [method for method in asked if method.name == "labels only"] + list(DELAYS)
     if part == "long":
         asked = [method for method in asked if method.name in LONG]
     steps = args.long_steps if part == "long" else args.student_steps
@@ -192,8 +195,9 @@ def plan(args: argparse.Namespace, part: str, chosen: dict[str, int]) -> list[tu
         for method in asked:
             for seed in args.seeds:
                 where = {"seed": seed, "lookahead": lookahead}
-                name = variant(method, chosen[method.name], part="long" if part == "long" else "short", **where)
-                overrides = student(args, method, chosen[method.name], steps=steps, **where)
+                choice = chosen.get(method.name, 0)
+                name = variant(method, choice, part="long" if part == "long" else "short", **where)
+                overrides = student(args, method, choice, steps=steps, **where)
                 found.append((name, overrides, {"method": method.name, **where}))
     return found
 
