@@ -142,7 +142,7 @@ def student(
     args: argparse.Namespace, method: Method, choice: int, *, seed: int, lookahead: int, steps: int
 ) -> list[str]:
     """Overrides of ``digits-labels`` for one student."""
-    taught = [path_setting("distill.teachers", *(args.output / "teachers" / name for name in method.teachers))]
+    folders = [args.output / "teachers" / name for name in method.teachers]
     return [
         *common_settings(args),
         f"seed={seed}",
@@ -152,7 +152,7 @@ def student(
         f"train.batch_size={args.batch_size}",
         "train.eval_every=100000",
         "train.checkpoint_every=300",
-        *(taught if method.teachers else []),
+        *([path_setting("distill.teachers", *folders)] if folders else []),
         *method.overrides(choice, lookahead),
     ]
 
