@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from kdcompress.losses.base import Signals
 
+NOTHING = -1e4
+"""Logarithm of the probability of no token at all: below anything that a student says, and finite."""
+
 
 def essence_tokens(teacher: Tensor, top_k: int | None = None, mass: float | None = None) -> Tensor:
     """True for the tokens of each frame that are kept; ``(M, V)`` log-probabilities to ``(M, V)`` bool.
@@ -54,21 +57,20 @@ def essence_kl(pairs: Pairs, kept: Tensor, renormalise: str, temperature: float 
     Returns:
         Scalar, float32: sum over the pairs divided by their divisor; zero for a student that agrees on the kept tokens.
     """
-    teacher = pairs.teacher.masked_fill(~kept, LOG_ZERO)
-    student = pairs.student.clamp(min=LOG_ZERO)
+    teacher, student = pairs.teacher.masked_fill(~kept, LOG_ZERO), pairs.student
     if renormalise == "tail":
-        student, teacher = _with_tail(student, kept), _with_tail(pairs.teacher, kept)
+        student, teacher = _with_tail(student, kept), _with_tail(pairs.teacher, kept).clamp(min=LOG_ZERO)
     elif renormalise == "prob":
         teacher = teacher - teacher.logsumexp(dim=1, keepdim=True)
     elif renormalise == "logit":
-        teacher = (teacher / temperature).masked_fill(~kept, LOG_ZERO).log_softmax(dim=1)
+        teacher = (pairs.teacher / temperature).masked_fill(~kept, -torch.inf).log_softmax(dim=1).clamp(min=LOG_ZERO)
     return F.kl_div(student, teacher, reduction="sum", log_target=True) / pairs.divisor
 
 
 def _with_tail(log_probs: Tensor, kept: Tensor) -> Tensor:
-    """Kept tokens, and one bin with all the others: ``(M, V + 1)``, ``LOG_ZERO`` where there is nothing."""
-    rest = log_probs.masked_fill(kept, LOG_ZERO).logsumexp(dim=1, keepdim=True)
-    return torch.cat([log_probs.masked_fill(~kept, LOG_ZERO), rest], dim=1).clamp(min=LOG_ZERO)
+    """Kept tokens, and one bin with all the others: ``(M, V + 1)``; the bin of no others is at ``NOTHING``."""
+    rest = log_probs.masked_fill(kept, NOTHING).logsumexp(dim=1, keepdim=True)
+    return torch.cat([log_probs.masked_fill(~kept, LOG_ZERO), rest], dim=1)
 
 
 class EssenceLoss(FrameLoss):

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch.nn import functional as F  # noqa: N812
 
-from kdcompress.losses.frames import LOG_ZERO, FrameLoss, Pairs
+from kdcompress.losses.frames import FrameLoss, Pairs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,7 @@ def factored_kl(pairs: Pairs, blank_id: int, blank: float = 1.0, tokens: float =
 
 def _bernoulli(log_probs: Tensor, others: Tensor) -> Tensor:
     """Log-probabilities of blank and of anything else, ``(M, 2)``."""
-    return torch.stack([log_probs[:, ~others][:, 0], log_probs[:, others].logsumexp(dim=1)], dim=1).clamp(min=LOG_ZERO)
+    return torch.stack([log_probs[:, ~others][:, 0], log_probs[:, others].logsumexp(dim=1)], dim=1)
 
 
 class FactoredKlLoss(FrameLoss):

@@ -15,16 +15,21 @@ from torch.autograd import gradcheck
 from kdcompress.losses.base import LossConfig, Shapes, Signals, TeacherSignals
 from kdcompress.losses.codebook import CodebookLoss
 from kdcompress.losses.delay_tolerant import DelayTolerantLoss
+from kdcompress.losses.essence import EssenceLoss
+from kdcompress.losses.factored_kl import FactoredKlLoss
 from kdcompress.losses.feature_match import FeatureMatchLoss
 from kdcompress.losses.frame_kl import FrameKlLoss
 from kdcompress.losses.guided_ctc import GuidedCtcLoss
 from kdcompress.losses.nbest import Hypotheses, NbestLoss, best_hypotheses, nbest
 from kdcompress.losses.occupancy_ctc import OccupancyCtcLoss
 from kdcompress.losses.peak_first import PeakFirstLoss
+from kdcompress.losses.skd import SkdLoss
 from kdcompress.losses.token_kl import TokenKlLoss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from kdcompress.losses.frames import FrameLoss
 
 BLANK = 1
 TOKENS, WIDTH, ENTRIES = 5, 4, 3
@@ -72,6 +77,63 @@ def inside(signals: Signals, delay: int) -> Iterator[tuple[int, int]]:
 def kl(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
     """Of two rows of log-probabilities."""
     return sum((p.exp() * (p - q) for p, q in zip(teacher, student, strict=True)), torch.zeros(()).double())
+
+
+def framewise(of_frame: Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Sum of ``of_frame(loss, teacher_row, student_row)`` over the frames that count, divided by all frames."""
+
+    def slow(signals: Signals, loss: FrameLoss) -> torch.Tensor:
+        total = torch.zeros(()).double()
+        for item, t in inside(signals, loss.delay_frames):
+            theirs = signals.teacher.log_probs[item, t]
+            if loss.frames == "all" or int(theirs.argmax()) != BLANK:
+                total = total + of_frame(loss, theirs, signals.log_probs[item, t + loss.delay_frames])
+        return total / sum(signals.frame_lens.tolist())
+
+    return slow
+
+
+def softened(row: torch.Tensor, temperature: float) -> list[torch.Tensor]:
+    powers = [(value / temperature).exp() for value in row]
+    return [power / sum(powers) for power in powers]
+
+
+def skd_of_frame(loss: SkdLoss, theirs: torch.Tensor, mine: torch.Tensor) -> torch.Tensor:
+    rows = softened(theirs, loss.temperature), softened(mine, loss.temperature)
+    return sum((p - q) ** 2 for p, q in zip(*rows, strict=True))
+
+
+def factored_of_frame(loss: FactoredKlLoss, theirs: torch.Tensor, mine: torch.Tensor) -> torch.Tensor:
+    p, q = theirs.exp(), mine.exp()
+    others = [token for token in range(TOKENS) if token != BLANK]
+    spoken, answered = sum(p[token] for token in others), sum(q[token] for token in others)
+    value = p[BLANK] * (p[BLANK] / q[BLANK]).log() + spoken * (spoken / answered).log()
+    value = loss.blank * value
+    if int(theirs.argmax()) != BLANK:
+        for token in others:
+            shares = p[token] / spoken, q[token] / answered
+            value = value + loss.tokens * spoken * shares[0] * (shares[0] / shares[1]).log()
+    return value
+
+
+def essence_of_frame(loss: EssenceLoss, theirs: torch.Tensor, mine: torch.Tensor) -> torch.Tensor:
+    kept: list[int] = []
+    for token in sorted(range(TOKENS), key=lambda token: -float(theirs[token])):
+        enough = loss.mass is not None and sum(float(theirs[other].exp()) for other in kept) >= loss.mass
+        if not kept or not (enough or len(kept) == loss.top_k):
+            kept.append(token)
+        else:
+            break
+    p = {token: theirs[token].exp() for token in kept}
+    if loss.renormalise == "prob":
+        p = {token: value / sum(p.values()) for token, value in p.items()}
+    if loss.renormalise == "logit":
+        p = dict(zip(kept, softened(theirs[kept], loss.temperature), strict=True))
+    value = sum(share * (share.log() - mine[token]) for token, share in p.items())
+    if loss.renormalise == "tail" and len(kept) < TOKENS:
+        rest = [sum(side[token].exp() for token in range(TOKENS) if token not in kept) for side in (theirs, mine)]
+        value = value + rest[0] * (rest[0] / rest[1]).log()
+    return value
 
 
 def slow_guided(signals: Signals, loss: GuidedCtcLoss) -> torch.Tensor:
@@ -269,10 +331,26 @@ def cases() -> dict[str, Case]:
             table[f"{distance}, {weights}{after}"] = Case(loss, slow_feature_match, "head")
         loss = CodebookLoss(codebooks=2, entries=ENTRIES, delay_frames=delay)
         table[f"codebook{after}"] = Case(loss, slow_codebook, "head")
+        for frames, heat, weights in (("all", 1.0, (1.0, 1.0)), ("nonblank", 2.5, (0.3, 2.0))):
+            counted = {"frames": frames, "delay_frames": delay}
+            loss = SkdLoss(temperature=heat, **counted)
+            table[f"skd at {heat}, {frames}{after}"] = Case(loss, framewise(skd_of_frame))
+            loss = FactoredKlLoss(blank=weights[0], tokens=weights[1], **counted)
+            table[f"factored_kl, {frames}{after}"] = Case(loss, framewise(factored_of_frame))
+    table |= {f"essence {key}": Case(loss, framewise(essence_of_frame)) for key, loss in essences().items()}
     table["nbest"] = Case(NbestLoss(size=3, beam_width=64), slow_nbest)
     table["1-best"] = Case(NbestLoss(size=1, beam_width=64), slow_nbest)
     table["peak_first"] = Case(PeakFirstLoss(), slow_peak_first, smooth=False)
     return table
+
+
+def essences() -> dict[str, EssenceLoss]:
+    found = {"later": EssenceLoss(top_k=2, delay_frames=1), "spikes": EssenceLoss(top_k=2, frames="nonblank")}
+    kept: list[dict[str, Any]] = [{"top_k": 1}, {"top_k": 3}, {"mass": 0.6}, {"top_k": 2, "mass": 0.9}]
+    for which, renormalise in itertools.product(kept, ("none", "prob", "logit", "tail")):
+        heat = 1.7 if renormalise == "logit" else 1.0
+        found[f"{which} {renormalise}"] = EssenceLoss(renormalise=renormalise, temperature=heat, **which)
+    return found
 
 
 CASES = cases()
