@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch.nn import functional as F  # noqa: N812
 
@@ -30,9 +31,15 @@ def consistency(log_probs: Tensor, frame_lens: Tensor) -> Tensor:
 
     Returns:
         Scalar, float32.
+
+    Raises:
+        ValueError: the halves are not of the same items.
     """
+    one, two = frame_lens[: len(frame_lens) // 2], frame_lens[len(frame_lens) // 2 :]
+    if not torch.equal(one, two):
+        raise ValueError(f"two views of the same items have the same frames, found {frame_lens.tolist()}")
     first, second = log_probs.float().chunk(2)
-    valid = frame_mask(frame_lens[: len(first)], log_probs.shape[1])
+    valid = frame_mask(one, log_probs.shape[1])
     first, second = first[valid], second[valid]
     there = F.kl_div(first, second.detach(), reduction="sum", log_target=True)
     back = F.kl_div(second, first.detach(), reduction="sum", log_target=True)
