@@ -24,7 +24,8 @@ import torch
 from onnx.shape_inference import infer_shapes
 from onnx.utils import Extractor
 
-from kdcompress.recipe import PRESETS, Recipe
+from kdcompress.model_settings import PRESETS
+from kdcompress.recipe import Recipe
 from kdcompress.run import RunFolder, TrainedRun, build_network
 from kdcompress.students.base import Student
 from kdcompress_export.agreement import compare_models

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from kdcompress.errors import RunError
 from kdcompress.frontend import LogMel
-from kdcompress.recipe import Recipe, StudentConfig
+from kdcompress.model_settings import StudentConfig
 from kdcompress.recipe_file import load_recipe
 from kdcompress.students import build_student
 from kdcompress.students.base import Student
@@ -21,6 +21,7 @@ from kdcompress_runtime.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from kdcompress.network import CtcNetwork
+    from kdcompress.recipe import Recipe
 
 
 @dataclass(frozen=True)

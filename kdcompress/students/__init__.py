@@ -10,8 +10,8 @@ from kdcompress.students.separable_conv import SeparableConvStudent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kdcompress.model_settings import StudentConfig
     from kdcompress.network import Frontend
-    from kdcompress.recipe import StudentConfig
     from kdcompress.students.base import Student
 
 STUDENTS: dict[str, Callable[..., Student]] = {"separable_conv": SeparableConvStudent, "cnn": CnnStudent}

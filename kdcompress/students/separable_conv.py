@@ -13,8 +13,8 @@ from kdcompress.students.base import Encoded, Student, spread
 from kdcompress_runtime.bundle import BATCH_AXIS, StateSpec
 
 if TYPE_CHECKING:
+    from kdcompress.model_settings import SeparableConvConfig
     from kdcompress.network import Frontend
-    from kdcompress.recipe import SeparableConvConfig
 
 
 class SeparableConvStudent(Student):

@@ -12,8 +12,8 @@ from kdcompress.teachers.vgg import VggTeacher
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kdcompress.model_settings import TeacherConfig
     from kdcompress.network import CtcNetwork, Frontend
-    from kdcompress.recipe import TeacherConfig
 
 TEACHERS: dict[str, Callable[..., CtcNetwork]] = {
     "conventional": ConventionalTeacher,

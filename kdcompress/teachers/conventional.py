@@ -11,8 +11,8 @@ from kdcompress.layers import SeparableConvBlock, Subsampling, frame_mask
 from kdcompress.network import CtcNetwork, Outputs
 
 if TYPE_CHECKING:
+    from kdcompress.model_settings import ConventionalConfig, EncoderConfig
     from kdcompress.network import Frontend
-    from kdcompress.recipe import ConventionalConfig, EncoderConfig
 
 
 class FullContextEncoder(nn.Module):

@@ -21,8 +21,8 @@ from kdcompress.network import CtcNetwork, Outputs
 from kdcompress.teachers.conventional import FullContextEncoder
 
 if TYPE_CHECKING:
+    from kdcompress.model_settings import OracleConfig
     from kdcompress.network import Frontend
-    from kdcompress.recipe import OracleConfig
 
 
 class OracleTeacher(CtcNetwork):

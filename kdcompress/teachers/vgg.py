@@ -14,8 +14,8 @@ from kdcompress.layers import DenseConvBlock, FeatureMaps, frame_mask, two_facto
 from kdcompress.network import CtcNetwork, Outputs
 
 if TYPE_CHECKING:
+    from kdcompress.model_settings import VggConfig
     from kdcompress.network import Frontend
-    from kdcompress.recipe import VggConfig
 
 
 class VggTeacher(CtcNetwork):

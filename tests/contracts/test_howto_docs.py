@@ -23,7 +23,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def run_page(name: str) -> dict:
-    """Execute the Python blocks of a page in one namespace, as if its settings stood in recipe.py."""
+    """Execute the Python blocks of a page in one namespace, as if its settings stood in model_settings.py."""
     namespace = {"Settings": recipe.Settings, "Field": recipe.Field, "Literal": typing.Literal}
     for code in re.findall(r"```python\n(.*?)```", (DOCS / name).read_text(encoding="utf-8"), flags=re.DOTALL):
         exec(compile(code, name, "exec", dont_inherit=True), namespace)

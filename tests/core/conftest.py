@@ -14,7 +14,8 @@ from pydantic import TypeAdapter
 from kdcompress.data.text import character_vocabulary
 from kdcompress.distill import fit
 from kdcompress.frontend import LogMel
-from kdcompress.recipe import LogMelConfig, ModelConfig, Recipe
+from kdcompress.model_settings import ModelConfig
+from kdcompress.recipe import LogMelConfig, Recipe
 from kdcompress.recipe_file import load_recipe
 from kdcompress.students import build_student
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from kdcompress.recipe import StudentConfig
+    from kdcompress.model_settings import StudentConfig
     from kdcompress.students.base import Student
 
 RATE = 8000

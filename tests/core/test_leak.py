@@ -11,8 +11,8 @@ import torch
 
 from kdcompress.data.batch import collate
 from kdcompress.data.text import encode
+from kdcompress.model_settings import ConventionalConfig
 from kdcompress.network import CtcNetwork, Outputs
-from kdcompress.recipe import ConventionalConfig
 from kdcompress.teachers import build_teacher
 from kdcompress.teachers.leak import leak_report
 
@@ -142,7 +142,7 @@ def test_looking_at_padding_is_measured(frontend, batch, vocabulary):
 
 
 def test_the_same_seed_gives_the_same_report(frontend, lively, batch, vocabulary):
-    from kdcompress.recipe import OracleConfig
+    from kdcompress.model_settings import OracleConfig
 
     torch.manual_seed(1)
     config = OracleConfig(kind="oracle", heads=2, encoder={"width": 8, "depth": 1, "kernel": 3})

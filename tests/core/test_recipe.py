@@ -90,7 +90,10 @@ def test_values_defaults_and_sections(recipe_file):
         (f"{TEACHER}\n{TAUGHT}\ndistill: {{teachers: t}}", ["model.kind oracle", "remove the distill section"]),
         (TAUGHT, ["losses: 'frame_kl' needs a teacher; add a distill section"]),
         ("losses: [{kind: frame_kl, name: mine}]", ["losses: 'mine' needs a teacher"]),
-        ("distill: {teachers: t}\nlosses: [{kind: ctc}]", ["distill: no loss looks at a teacher; add one such as frame_kl"]),
+        (
+            "distill: {teachers: t}\nlosses: [{kind: ctc}]",
+            ["distill: no loss looks at a teacher", "frame_kl"],
+        ),
         ("losses: [{kind: ctc}, {kind: ctc}]", ["losses: 'ctc' is there twice; give each a `name`"]),
         ("losses: [{kind: ctc, name: cr_ctc}, {kind: cr_ctc}]", ["losses: 'cr_ctc' is there twice"]),
     ],

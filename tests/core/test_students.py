@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from kdcompress.frontend import LogMel
 from kdcompress.layers import count_parameters
-from kdcompress.recipe import CnnConfig, LogMelConfig, SeparableConvConfig
+from kdcompress.model_settings import CnnConfig, SeparableConvConfig
+from kdcompress.recipe import LogMelConfig
 from kdcompress.students import STUDENTS, build_student
 from kdcompress.students.base import spread
 

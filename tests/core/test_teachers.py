@@ -7,7 +7,8 @@ import torch
 
 from kdcompress.frontend import LogMel
 from kdcompress.layers import count_parameters, two_factors
-from kdcompress.recipe import ConventionalConfig, LogMelConfig, LstmConfig, OracleConfig, VggConfig
+from kdcompress.model_settings import ConventionalConfig, LstmConfig, OracleConfig, VggConfig
+from kdcompress.recipe import LogMelConfig
 from kdcompress.teachers import TEACHERS, build_teacher
 from kdcompress.teachers.oracle import sinusoids
 
