@@ -101,22 +101,24 @@ class FeatureMaps(nn.Module):
 
 
 class DenseConvBlock(nn.Module):
-    """Convolution of every channel with every channel over time, batch norm, ReLU; no residual.
+    """Convolution of every channel with every channel over time, batch norm, ReLU; residual where widths agree.
 
-    ``right`` frames of the kernel look ahead. The caller pads, as for ``SeparableConvBlock``.
+    Without residuals six of them need many hundred updates before they learn anything from CTC. ``right`` frames of
+    the kernel look ahead. The caller pads, as for ``SeparableConvBlock``.
     """
 
     def __init__(self, inputs: int, channels: int, kernel: int, right: int, dropout: float) -> None:
         super().__init__()
-        self.kernel, self.right = kernel, right
+        self.kernel, self.right, self.residual = kernel, right, inputs == channels
         self.conv = nn.Conv1d(inputs, channels, kernel, bias=False)
         self.norm = nn.BatchNorm1d(channels)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, padded: Tensor) -> Tensor:
         """Map ``(N, C, kernel - 1 + T)`` to ``(N, C', T)``; output t is about input ``t + kernel - 1 - right``."""
-        frames: Tensor = self.dropout(F.relu(self.norm(self.conv(padded))))
-        return frames
+        hidden: Tensor = self.dropout(F.relu(self.norm(self.conv(padded))))
+        start = self.kernel - 1 - self.right
+        return padded[..., start : start + hidden.shape[-1]] + hidden if self.residual else hidden
 
     def whole(self, frames: Tensor) -> Tensor:
         """Map a whole input ``(N, C, T)`` to ``(N, C', T)``, zeros on both sides, nothing delayed."""

@@ -18,15 +18,15 @@ from kdcompress.students.base import Encoded, Student, spread
 from kdcompress_runtime.bundle import BATCH_AXIS, StateSpec
 
 if TYPE_CHECKING:
+    from kdcompress.model_settings import CnnConfig
     from kdcompress.network import Frontend
-    from kdcompress.recipe import CnnConfig
 
 
 class CnnStudent(Student):
     """Two convolutions over bins and time, which subsample both; ``depth`` convolutions over time, linear head.
 
-    Batch norm and ReLU after each, no residual. The look-ahead is spread evenly over the convolutions over time;
-    those over bins look back only.
+    Batch norm and ReLU after each; the convolutions over time are residual. The look-ahead is spread evenly over the
+    convolutions over time; those over bins look back only.
     """
 
     def __init__(self, config: CnnConfig, frontend: Frontend, num_tokens: int) -> None:

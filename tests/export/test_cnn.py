@@ -60,6 +60,7 @@ def test_the_encoder_computes_in_int8_without_a_break(bundle, tmp_path):
     onnxruntime.InferenceSession(bundle.read("model.int8.onnx"), options, providers=["CPUExecutionProvider"])
     counts = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
     assert counts["QLinearConv"] == 2 + 1 + DEPTH
+    assert counts["QLinearAdd"] == DEPTH
     assert counts["MatMulIntegerToFloat"] == 1
     assert counts["Conv"] + counts["FusedConv"] == 2  # the frontend's
     caches = 2 + DEPTH
