@@ -17,6 +17,7 @@ import torch
 from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
 
+from kdcompress.alignment import measure_alignment
 from kdcompress.checkpoint import load_checkpoint, save_checkpoint, write_tensors
 from kdcompress.data.task import TASKS
 from kdcompress.errors import RecipeError, RunError, TrainingDivergedError
@@ -247,8 +248,29 @@ def dev_measurements(trainer: Trainer) -> dict[str, float]:
     return measure(trainer.network, batches, trainer.vocabulary, sees_labels=recipe.model.sees_labels)
 
 
+def alignment_of(trainer: Trainer) -> dict[str, Any] | None:
+    """Spikes of the network beside those of its one teacher on ``data.dev``, see ``kdcompress.alignment``.
+
+    None without dev, for another number of teachers, and for a teacher that hears another sample rate: held-out items
+    are read at the student's.
+    """
+    recipe = trainer.recipe
+    if not trainer.dev or len(trainer.teachers) != 1:
+        return None
+    teacher = trainer.teachers[0]
+    if teacher.recipe.frontend.sample_rate != recipe.frontend.sample_rate:
+        return None
+    batches = TASKS[recipe.task].evaluation_batches(trainer.dev, recipe)
+    return measure_alignment(trainer.network, teacher.network, batches, trainer.vocabulary.blank_id).to_json()
+
+
 def finish(updates: Updates) -> dict[str, Any]:
-    """Measure on dev, run the leak tests of an oracle, write weights and ``run.json``, drop the checkpoint."""
+    """Measure on dev, run the leak tests of an oracle, write weights and ``run.json``, drop the checkpoint.
+
+    ``run.json`` holds name, kind, seed, steps, seconds and parameters; ``losses`` by their keys; ``dev``, the last
+    measurements; ``data`` and ``versions``; with teachers ``teachers`` and, if there is one, ``alignment`` (fields of
+    ``Alignment``); of a network that sees labels ``leak``.
+    """
     trainer, seconds = updates.trainer, updates.seconds
     recipe, folder, network = trainer.recipe, trainer.folder, trainer.network
     measured = dev_measurements(trainer)
@@ -259,6 +281,7 @@ def finish(updates: Updates) -> dict[str, Any]:
         "steps": recipe.train.steps,
         "seconds": round(seconds, 3),
         "parameters": count_parameters(network),
+        "losses": [loss.key for loss in recipe.losses],
         "dev": measured,
         "data": data_provenance(recipe),
         "versions": versions(),
@@ -272,6 +295,8 @@ def finish(updates: Updates) -> dict[str, Any]:
             }
             for teacher in trainer.teachers
         ]
+    if alignment := alignment_of(trainer):
+        summary["alignment"] = alignment
     if recipe.model.sees_labels and trainer.dev:
         batches = TASKS[recipe.task].evaluation_batches(trainer.dev, recipe)
         summary["leak"] = leak_report(network, batches, trainer.vocabulary).to_json()
