@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from kdcompress_runtime.bundle import BundleMetadata
 
 
+LOSSES_SHOWN = 2
+"""More losses than this are not named beside a teacher."""
+
+
 @dataclass(frozen=True)
 class VariantInfo:
     """What is known about a variant before anything is measured."""
@@ -54,20 +58,31 @@ class VariantInfo:
 
     @property
     def method(self) -> str:
-        """How the model was trained, in the words of its provenance."""
+        """How the model was trained, in the words of its provenance: from whom, and by which losses beside CTC."""
         stated = self.provenance.get("method")
         if stated:
             return str(stated)
-        run = self.provenance.get("run")
+        found = self.provenance.get("run")
+        run = found if isinstance(found, dict) else {}
         named = [
             f"{teacher['name']} ({teacher.get('kind', 'teacher')})"
-            for teacher in _teachers(run if isinstance(run, dict) else {})
+            for teacher in _teachers(run)
             if isinstance(teacher, dict) and teacher.get("name")
         ]
         named = named or [Path(str(path)).name for path in _teachers(self.provenance)]
+        losses = _losses(run)
         if named:
-            return f"from {' and '.join(named)}"
-        return "labels only" if "recipe" in self.provenance else "not stated"
+            by = f", by {' and '.join(losses)}" if 0 < len(losses) <= LOSSES_SHOWN else ""
+            return f"from {' and '.join(named)}{by}"
+        if "recipe" not in self.provenance:
+            return "not stated"
+        return f"labels, with {' and '.join(losses)}" if losses else "labels only"
+
+
+def _losses(run: dict[str, Any]) -> list[str]:
+    """Losses of the run beside CTC; bundles of the first versions do not name them."""
+    losses = run.get("losses")
+    return [str(loss) for loss in losses if loss != "ctc"] if isinstance(losses, list) else []
 
 
 def _teachers(content: dict[str, Any]) -> list[Any]:
