@@ -8,10 +8,10 @@ STAMP := $(VENV)/.kdcompress-setup
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format bench-digits wheel clean
+.PHONY: help setup demo test test-slow lint format bench-digits bench-distill bench-sentences wheel clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
 	@echo
 	@echo "Uses $(VENV) (VENV=..., or activate another one) and $(PYTHON) (PYTHON=...)."
 	@echo "On Linux, pip may choose a CUDA build of torch (gigabytes). For a CPU build, export"
@@ -56,6 +56,12 @@ format: setup ## Format, and mend what ruff can mend
 
 bench-digits: setup ## Three seeds of three students on noisy digits: error rates with their spread
 	$(BIN)/python benchmarks/bench_digits.py
+
+bench-distill: setup ## Three seeds of every method of distillation on noisy digits: tables, plots and rows
+	$(BIN)/python benchmarks/bench_distill.py
+
+bench-sentences: setup ## The leading methods on English sentences, wideband and narrowband: tables, plots and rows
+	$(BIN)/python benchmarks/bench_sentences.py
 
 wheel: setup ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation

@@ -1,6 +1,10 @@
-"""A small real bundle made by hand, for the tests of documents and of the wheel."""
+"""A small real bundle made by hand, for the tests of documents and of the wheel; benchmarks as modules."""
 
 from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -10,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from kdcompress_runtime.bundle import BundleMetadata, InputSpec, ModelFile, StateSpec, sha256
 from kdcompress_runtime.vocabulary import Vocabulary
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 UNIT, LAG, TOKENS = 4, 3, ("a", "b", "▁")
 
 
@@ -77,3 +82,13 @@ def toy_bundle(tmp_path):
     (tmp_path / "tokens.txt").write_text(tokens, encoding="utf-8")
     (tmp_path / "bundle.json").write_text(metadata.dumps(), encoding="utf-8")
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def benchmark_script():
+    """``benchmark_script("bench_distill")``: a script of ``benchmarks/`` as a module, with those beside it at hand."""
+    sys.path.insert(0, str(BENCHMARKS))
+    yield importlib.import_module
+    sys.path.remove(str(BENCHMARKS))
+    for file in BENCHMARKS.glob("*.py"):
+        sys.modules.pop(file.stem, None)

@@ -111,6 +111,7 @@ def test_every_command_has_help(capsys, command):
 
 def test_the_commands_of_the_main_job_are_there():
     wanted = {"train", "teacher-check", "distill", "export", "verify", "transcribe", "bench", "eval", "demo", "prepare"}
+    wanted |= {"sweep"}
     assert wanted <= set(typer.main.get_command(app).commands)
 
 
@@ -157,6 +158,8 @@ def test_wrong_usage_is_exit_code_2(capsys, command, word):
         (["distill", "TAUGHT", "-o", "RUN", "--teacher", "nowhere"], ["run not found: nowhere"]),
         (["distill", "TAUGHT", "-o", "RUN", "--teacher", "a", "--teacher", "b"], ["distill", "combine.kind", "2"]),
         (["distill", "TEACHER", "-o", "RUN", "--teacher", "nowhere"], ["oracle", "remove the distill section"]),
+        (["sweep", "nowhere.yaml", "-o", "RUN"], ["nowhere.yaml", "not a readable YAML file"]),
+        (["sweep", "STUDENT", "-o", "RUN"], ["a sweep has two keys, `recipe` and `variants`"]),
         (["export", "nowhere", "-o", "RUN"], ["run not found: nowhere"]),
         (["verify", "nowhere"], ["nowhere"]),
         (["bench", "nowhere"], ["nowhere"]),
@@ -196,6 +199,28 @@ def test_train_and_distill(capsys, folder, tmp_path):
     assert main(["train", str(folder / "student.yaml"), "-o", str(student)]) == 1  # another recipe in the same place
     assert "another recipe" in one_sentence(capsys)
     assert load_run(student).summary == done.summary
+
+
+def test_sweep_trains_variants_and_says_how_they_do_on_dev(capsys, folder, tmp_path):
+    file, output = tmp_path / "sweep.yaml", tmp_path / "runs"
+    variants = {"plain": [], "wide": ["model.width=24"], "bad": ["model.wdth=24"]}
+    file.write_text(json.dumps({"recipe": str(folder / "student.yaml"), "variants": variants}))
+    assert main(["sweep", str(file), "-o", str(output)]) == 1
+    found = one_sentence(capsys)
+    assert "variant bad" in found
+    assert "did you mean 'width'?" in found
+    assert not output.exists()
+    del variants["bad"]
+    file.write_text(json.dumps({"recipe": str(folder / "student.yaml"), "variants": variants}))
+    command = ["sweep", str(file), "-o", str(output), "--set", "train.steps=1", "--seed", "7"]
+    for _ in range(2):  # the second time everything is there
+        assert main(command) == 0
+        lines = capsys.readouterr().out.splitlines()
+        wers = [load_run(output / name).summary["dev"]["wer"] for name in variants]
+        assert lines == [f"{output / name}: dev WER {wer:.2f} %" for name, wer in zip(variants, wers, strict=True)]
+    recipes = [load_run(output / name).recipe for name in variants]
+    assert [(recipe.name, recipe.seed, recipe.train.steps) for recipe in recipes] == [("plain", 7, 1), ("wide", 7, 1)]
+    assert recipes[1].model.width == 24
 
 
 def test_teacher_option_is_a_path_and_no_yaml(capsys, folder, tmp_path, monkeypatch):
