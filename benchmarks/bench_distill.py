@@ -72,7 +72,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--save", type=Path, default=Path("benchmarks/results/distill"))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--methods", nargs="+", help="only these, besides labels only")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=[method.name for method in METHODS],
+        metavar="METHOD",
+        help="besides labels only",
+    )
     parser.add_argument("--teacher-steps", type=int, default=3000, help="of the conventional teacher")
     parser.add_argument("--oracle-steps", type=int, default=1500)
     parser.add_argument("--member-steps", type=int, default=1000, help="of the members of the ensemble, and the guide")
@@ -110,7 +116,8 @@ def common_settings(args: argparse.Namespace) -> list[str]:
 
 def teacher_steps(args: argparse.Namespace) -> list[Step]:
     """Teachers that the chosen methods need, and the guides of those."""
-    needed = {name for method in methods(args) for name in method.teachers}
+    # times are told beside the conventional teacher's in every part
+    needed = {"conventional"} | {name for method in methods(args) for name in method.teachers}
     needed |= {TEACHERS[name].guide or name for name in needed}
     steps = []
     for name in [name for name in TEACHERS if name in needed]:

@@ -41,7 +41,7 @@ class Line:
     """95 % over the test utterances, errors of all seeds added up."""
     against_labels: tuple[float, float, float] | None
     """Difference to labels only at the same look-ahead, and its paired 95 % interval."""
-    later_ms: float
+    later_ms: float | None
     """Median time by which a token comes after the conventional teacher's, over utterances that both got right."""
 
 
@@ -97,7 +97,7 @@ def errors_of(folder: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return np.array(wrong), np.array(words)
 
 
-def later_ms(folders: Sequence[Path], teacher: Path) -> float:
+def later_ms(folders: Sequence[Path], teacher: Path) -> float | None:
     """See ``Line.later_ms``."""
     reference = {row["id"]: row for row in rows_of(teacher)}
     found: list[int] = []
@@ -106,7 +106,7 @@ def later_ms(folders: Sequence[Path], teacher: Path) -> float:
             other = reference[row["id"]]
             if row["hyp"] == row["ref"] == other["hyp"] and len(row["frames"]) == len(other["frames"]):
                 found += [mine - its for mine, its in zip(row["frames"], other["frames"], strict=True)]
-    return FRAME_MS * float(np.median(found)) if found else float("nan")
+    return FRAME_MS * float(np.median(found)) if found else None
 
 
 def lines_of(args: argparse.Namespace, runs: Sequence[tuple[str, dict[str, Any]]]) -> list[Line]:
@@ -135,7 +135,7 @@ def lines_of(args: argparse.Namespace, runs: Sequence[tuple[str, dict[str, Any]]
                 spread=float(np.std(rates, ddof=1)) if len(rates) > 1 else 0.0,
                 interval=(100 * (estimate.low or 0), 100 * (estimate.high or 0)),
                 against_labels=against,
-                later_ms=later_ms(group, teacher) if (teacher / "test.jsonl").is_file() else float("nan"),
+                later_ms=later_ms(group, teacher) if (teacher / "test.jsonl").is_file() else None,
             )
         )
     return lines
@@ -156,7 +156,7 @@ def table(lines: Sequence[Line], steps: int, batch: int) -> str:
         seeds = " / ".join(f"{rate:.2f}" for rate in line.wer)
         body.append(
             f"| {line.method} | {line.lookahead_ms} ms | {seeds} | {line.mean:.2f} ± {line.spread:.2f} "
-            f"| {minus} | {relative} | {line.later_ms:.0f} ms |"
+            f"| {minus} | {relative} | {'-' if line.later_ms is None else f'{line.later_ms:.0f} ms'} |"
         )
     note = f"{steps} updates of {batch} strings, greedy decoding, test set. Later: than the conventional teacher."
     return "\n".join([note, "", head, "|" + "---|" * 7, *body]) + "\n"

@@ -52,6 +52,8 @@ class InterCtcLoss(LossConfig):
     def _check(self) -> InterCtcLoss:
         if len(set(self.layers)) < len(self.layers):
             raise ValueError(f"{self.kind}: layers {list(self.layers)} name a block twice")
+        if not (self.needs_teacher or self.ctc or self.own):
+            raise ValueError(f"{self.kind}: with ctc and own both zero, nothing trains the heads")
         return self
 
     def head(self, shapes: Shapes) -> Head:
