@@ -109,6 +109,7 @@ METHODS = (
         "frame KL, delayed", "Hinton et al. 2015; E.13", _mixed(0.5, 0.9, **_KL), ("conventional",), per_lookahead=True
     ),
     Method("frame KL, oracle", "Yoon et al. 2021", _mixed(0.5, 0.9, **_KL), ("oracle",), per_lookahead=True),
+    Method("frame KL, oracle, same frame", "Yoon et al. 2021", _mixed(0.5, 0.9, **_KL_NOW), ("oracle",)),
     Method("frame KL, leaky oracle", "Yoon et al. 2021", _mixed(0.5, 0.9, **_KL), ("oracle-leaky",)),
     Method("hybrid", "notes A.6 (d)", _mixed(0.5, 0.9, **_KL), ("oracle", "conventional"), {"kind": "hybrid"}),
     Method(
@@ -207,7 +208,7 @@ METHODS = (
         {"kind": "interpolation"},
     ),
 )
-LONG = ("labels only", "frame KL, delayed", "frame KL, oracle")
+LONG = ("labels only", "frame KL, same frame", "frame KL, oracle, same frame")
 """Methods of the part ``long``."""
 DELAYS = tuple(
     Method(
