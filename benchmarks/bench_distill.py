@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PARTS = ("short", "delay", "lookahead", "long")
-LOOKAHEADS = (0, 16)
-"""Of the part ``lookahead``; 160 ms is in ``short``."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -85,6 +83,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--student-steps", type=int, default=600)
     parser.add_argument("--long-steps", type=int, default=2400)
     parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--lookaheads", type=int, nargs="+", default=[0, 16], help="frames of the part lookahead")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args(argv)
     if not args.noise.is_file():
@@ -198,7 +197,7 @@ def plan(args: argparse.Namespace, part: str, chosen: dict[str, int]) -> list[tu
         asked = [method for method in asked if method.name in LONG]
     steps = args.long_steps if part == "long" else args.student_steps
     found = []
-    for lookahead in LOOKAHEADS if part == "lookahead" else (LOOKAHEAD_FRAMES,):
+    for lookahead in args.lookaheads if part == "lookahead" else (LOOKAHEAD_FRAMES,):
         for method in asked:
             for seed in args.seeds:
                 where = {"seed": seed, "lookahead": lookahead}

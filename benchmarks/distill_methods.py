@@ -12,7 +12,7 @@ from typing import Any
 
 LOOKAHEAD_FRAMES = 4
 """Of the student in the main table: 160 ms."""
-DELAY_FRAMES = {0: 8, 4: 6, 16: 0}
+DELAY_FRAMES = {0: 6, 4: 6, 16: 0}
 """How much later than a full-context teacher the student answers, by its look-ahead; see ``docs/methods.md``."""
 
 
