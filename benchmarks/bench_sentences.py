@@ -26,8 +26,7 @@ from kdcompress.steps import Step, path_setting, run_steps, training_step
 from kdcompress_runtime.errors import KdcompressError
 
 WIDE, NARROW = "sentences-labels", "sentences-narrowband-labels"
-DELAYED = '{"kind": "frame_kl", "weight": 0.9, "delay_frames": 4}'
-TAUGHT = f'losses=[{{"kind": "ctc", "weight": 0.1}}, {DELAYED}]'
+TAUGHT = 'losses=[{"kind": "ctc", "weight": 0.1}, {"kind": "frame_kl", "weight": 0.9}]'
 IN_PLACE = 'losses=[{"kind": "ctc", "weight": 0.75}, {"kind": "in_place", "weight": 0.25, "teacher_ctc": 4.0}]'
 TEACHERS = {
     "conventional": "sentences-conventional",

@@ -13,11 +13,11 @@ from kdcompress.steps import Step, path_setting, run_steps, training_step
 if TYPE_CHECKING:
     from pathlib import Path
 
-TEACHERS = ("digits-oracle", "digits-conventional")
+TEACHERS = ("digits-oracle", "digits-vgg")
 STUDENTS = {
     "digits-labels": None,
     "digits-from-oracle": "digits-oracle",
-    "digits-from-conventional": "digits-conventional",
+    "digits-from-vgg": "digits-vgg",
 }
 LICENCE = "CC BY-SA 4.0 (trained on the Free Spoken Digit Dataset)"
 

@@ -171,7 +171,7 @@ class DistillConfig(Settings):
         return self
 
 
-EVIDENCE_FRAMES = 10
+EVIDENCE_FRAMES = 4
 """Look-ahead and delay together that a student of a full-context teacher needs; measured, see ``docs/methods.md``."""
 TEACHER_SHARE = 0.9
 """Weight of the teacher beside CTC; measured, see ``docs/methods.md``."""
