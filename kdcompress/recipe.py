@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from kdcompress.losses import AnyLoss  # noqa: TC001 (pydantic needs it at run time)
 from kdcompress.losses.ctc import CtcLoss
 from kdcompress.losses.frame_kl import FrameKlLoss
-from kdcompress.model_settings import ModelConfig, StudentConfig
+from kdcompress.model_settings import ModelConfig  # noqa: TC001 (pydantic needs it at run time)
 from kdcompress.settings import Settings
 from kdcompress.teachers.ensemble import AnyCombination, Single
 
@@ -171,20 +171,15 @@ class DistillConfig(Settings):
         return self
 
 
-EVIDENCE_FRAMES = 4
-"""Look-ahead and delay together that a student of a full-context teacher needs; measured, see ``docs/methods.md``."""
 TEACHER_SHARE = 0.9
-"""Weight of the teacher beside CTC; measured, see ``docs/methods.md``."""
+"""Weight of the teacher beside CTC where a recipe names no losses; measured, see ``docs/methods.md``."""
 
 
 def default_losses(found: dict[str, Any]) -> tuple[AnyLoss, ...]:
     """Losses of a recipe that names none, from the sections read before."""
     if not found.get("distill"):
         return (CtcLoss(),)
-    model = found.get("model")
-    delay = max(0, EVIDENCE_FRAMES - model.lookahead_frames) if isinstance(model, StudentConfig) else 0
-    taught = FrameKlLoss(weight=TEACHER_SHARE, delay_frames=delay)
-    return (CtcLoss(weight=round(1 - TEACHER_SHARE, 6)), taught)
+    return (CtcLoss(weight=round(1 - TEACHER_SHARE, 6)), FrameKlLoss(weight=TEACHER_SHARE, suit_teacher=True))
 
 
 class Recipe(Settings):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from kdcompress.data.augment import mask_features
 from kdcompress.errors import RecipeError
 from kdcompress.losses.base import TeacherSignals
+from kdcompress.model_settings import StudentConfig
 from kdcompress.teachers.ensemble import Situation
 
 if TYPE_CHECKING:
@@ -105,7 +106,20 @@ def targets_of(
         return heard.answers[path]
 
     answers = [lambda items, teacher=teacher: asked(teacher, items) for teacher in teachers]
-    return recipe.distill.combine(answers, situation)
+    return replace(recipe.distill.combine(answers, situation), wait_frames=wait_frames(teachers, recipe))
+
+
+EVIDENCE_FRAMES = {False: 4, True: 10}
+"""Look-ahead and delay together that suit a student, by whether a teacher sees the labels; measured on noisy digits. An
+Oracle Teacher reads ahead in the text, and speaks some 280 ms before its twin."""
+
+
+def wait_frames(teachers: tuple[TrainedRun, ...], recipe: Recipe) -> int:
+    """Frames by which a student answers later than its teachers unless the recipe says otherwise."""
+    if not isinstance(recipe.model, StudentConfig):
+        return 0
+    needed = max(EVIDENCE_FRAMES[teacher.recipe.model.sees_labels] for teacher in teachers)
+    return max(0, needed - recipe.model.lookahead_frames)
 
 
 def dev_errors(teachers: tuple[TrainedRun, ...]) -> tuple[float | None, ...]:

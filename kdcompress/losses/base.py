@@ -25,6 +25,8 @@ class TeacherSignals:
     """``(N, T, V)`` float32, the student's frames and tokens."""
     hidden: tuple[Tensor, ...] = ()
     """``(N, T, D)`` for each block, if one teacher spoke; empty for a combination."""
+    wait_frames: int = 0
+    """How much later than the teacher this student can answer, by the kind of teacher and the student's look-ahead."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch.nn import functional as F  # noqa: N812
 
 from kdcompress.losses.frames import FrameLoss, Pairs
@@ -42,8 +42,20 @@ class FrameKlLoss(FrameLoss):
     temperature: float = Field(default=1.0, gt=0)
     """Softens both sides; the gradient is scaled back by its square."""
 
+    suit_teacher: bool = False
+    """Whether ``delay_frames`` is chosen by the kind of teacher and the student's look-ahead (``docs/methods.md``)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> FrameKlLoss:
+        if self.suit_teacher and self.delay_frames:
+            raise ValueError(
+                "frame_kl: suit_teacher chooses the delay; remove delay_frames, or set suit_teacher to false"
+            )
+        return self
+
     def __call__(self, signals: Signals) -> Tensor:
         """See ``frame_kl``."""
-        teacher = signals.taught().log_probs
-        pairs = self.pairs(signals.log_probs, teacher, signals.frame_lens, signals.blank_id)
+        teacher = signals.taught()
+        delay = teacher.wait_frames if self.suit_teacher else self.delay_frames
+        pairs = self.pairs(signals.log_probs, teacher.log_probs, signals.frame_lens, signals.blank_id, delay)
         return frame_kl(pairs, self.temperature)

@@ -190,8 +190,10 @@ class FrameLoss(LossConfig):
     normalise: Literal["all_frames", "selected_frames", "utterances"] = "all_frames"
     """What the sum is divided by. With ``all_frames``, as in CTC here, a weight means the same for every selection."""
 
-    def pairs(self, student: Tensor, teacher: Tensor, frame_lens: Tensor, blank_id: int) -> Pairs:
-        """``pair_frames`` with these settings."""
+    def pairs(
+        self, student: Tensor, teacher: Tensor, frame_lens: Tensor, blank_id: int, delay_frames: int | None = None
+    ) -> Pairs:
+        """``pair_frames`` with these settings, or with another delay."""
         return pair_frames(
             student,
             teacher,
@@ -199,7 +201,7 @@ class FrameLoss(LossConfig):
             frames=self.frames,
             context=self.context,
             threshold=self.threshold,
-            delay_frames=self.delay_frames,
+            delay_frames=self.delay_frames if delay_frames is None else delay_frames,
             normalise=self.normalise,
             blank_id=blank_id,
         )

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -546,3 +547,19 @@ def test_files_are_replaced_whole_or_not_at_all(tmp_path):
         print(temporary.write_text("two") / 0)
     assert path.read_text() == "one"
     assert [file.name for file in path.parent.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize("case", [("conventional", 0, 4), ("conventional", 3, 1), ("oracle", 0, 10), ("oracle", 3, 7)])
+def test_a_student_waits_as_long_as_its_teacher_asks_for(make_recipe, runs, tmp_path, case):
+    teacher, lookahead, wait = case
+    settings = ["augment.spec=null", f"model.lookahead_frames={lookahead}", f"distill.teachers={runs[teacher]}"]
+    recipe = make_recipe("student", *settings, steps=1)
+    trainer = setup(recipe, RunFolder(tmp_path / "one"))
+    batch = trainer.batches[0]
+    heard = hear(trainer.network, recipe, batch)
+    said = targets_of(trainer.teachers, recipe, heard, 0, trainer.vocabulary.blank_id)
+    assert said.wait_frames == wait
+    _, parts = loss_of(trainer, trainer.model, batch, 0)
+    fixed = make_recipe("student", *settings, f'losses=[{{"kind": "frame_kl", "delay_frames": {wait}}}]', steps=1)
+    _, same = loss_of(replace(trainer, recipe=fixed), trainer.model, batch, 0)
+    torch.testing.assert_close(parts["frame_kl"], same["frame_kl"])

@@ -323,12 +323,12 @@ def test_every_key_is_documented():
             assert described, f"{section['title']}.{key}"
 
 
-@pytest.mark.parametrize(("lookahead", "delay"), [(0, 4), (3, 1), (4, 0), (16, 0)])
-def test_a_teacher_alone_brings_the_losses_that_suit_the_student(recipe_file, lookahead, delay):
-    path = recipe_file(f"model: {{kind: separable_conv, lookahead_frames: {lookahead}}}\ndistill: {{teachers: t}}")
+def test_a_teacher_alone_brings_the_losses_that_suit_it(recipe_file):
+    path = recipe_file("model: {kind: separable_conv}\ndistill: {teachers: t}")
     text, taught = load_recipe(path).losses
-    assert (text.kind, taught.kind, taught.delay_frames) == ("ctc", "frame_kl", delay)
+    assert (text.kind, taught.kind, taught.suit_teacher) == ("ctc", "frame_kl", True)
     assert text.weight + taught.weight == pytest.approx(1)
-    assert load_recipe(path, ["distill=null"]).losses[0].weight == 1
-    hears_all = load_recipe(path, ["model={kind: conventional}"])
-    assert hears_all.losses[1].delay_frames == 0
+    assert [loss.weight for loss in load_recipe(path, ["distill=null"]).losses] == [1]
+    assert "suit_teacher chooses the delay" in message(
+        path, "losses=[{kind: frame_kl, suit_teacher: true, delay_frames: 2}]"
+    )
