@@ -109,7 +109,7 @@ def targets_of(
     return replace(recipe.distill.combine(answers, situation), wait_frames=wait_frames(teachers, recipe))
 
 
-EVIDENCE_FRAMES = {False: 4, True: 10}
+EVIDENCE_FRAMES = {False: 4, True: 12}
 """Look-ahead and delay together that suit a student, by whether a teacher sees the labels; measured on noisy digits. An
 Oracle Teacher reads ahead in the text, and speaks some 280 ms before its twin."""
 

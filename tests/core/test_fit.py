@@ -549,7 +549,7 @@ def test_files_are_replaced_whole_or_not_at_all(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["file.txt"]
 
 
-@pytest.mark.parametrize("case", [("conventional", 0, 4), ("conventional", 3, 1), ("oracle", 0, 10), ("oracle", 3, 7)])
+@pytest.mark.parametrize("case", [("conventional", 0, 4), ("conventional", 3, 1), ("oracle", 0, 12), ("oracle", 3, 9)])
 def test_a_student_waits_as_long_as_its_teacher_asks_for(make_recipe, runs, tmp_path, case):
     teacher, lookahead, wait = case
     settings = ["augment.spec=null", f"model.lookahead_frames={lookahead}", f"distill.teachers={runs[teacher]}"]
