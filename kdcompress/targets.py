@@ -110,8 +110,8 @@ def targets_of(
 
 
 EVIDENCE_FRAMES = {False: 4, True: 12}
-"""Look-ahead and delay together that suit a student, by whether a teacher sees the labels; measured on noisy digits. An
-Oracle Teacher reads ahead in the text, and speaks some 280 ms before its twin."""
+"""Look-ahead and delay together that suit a student, by whether a teacher sees the labels; measured on digits
+(``docs/methods.md``). An Oracle Teacher reads ahead in the text, and speaks some 300 ms before its twin."""
 
 
 def wait_frames(teachers: tuple[TrainedRun, ...], recipe: Recipe) -> int:

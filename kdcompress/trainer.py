@@ -113,7 +113,7 @@ def load_teachers(recipe: Recipe, loaded: Loaded) -> tuple[TrainedRun, ...]:
 
     Raises:
         RunError: no finished run there.
-        RecipeError: frames of another length, a longer look-ahead, tokens that differ between teachers, or a
+        RecipeError: frames of another length, tokens that differ between teachers, or a
             schedule by accuracy over a teacher that has seen the answer.
         VocabularyError: the teachers lack characters (or words) of the training texts.
     """

@@ -69,7 +69,7 @@ class Signals:
             ValueError: there is no head.
         """
         if self.head is None:
-            raise ValueError("this loss needs what its head says")
+            raise ValueError("this loss needs the answer of its head")
         return self.head
 
 

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
 from kdcompress.layers import frame_mask
 from kdcompress.losses.base import Head, LossConfig, Shapes, Signals
 from kdcompress.losses.ctc import ctc
 from kdcompress.losses.frame_kl import frame_kl
 from kdcompress.losses.frames import pair_frames
-from kdcompress.teachers.oracle import FusionBlock, sinusoids
+from kdcompress.teachers.oracle import FusionBlock, hide_labels, label_keys, placed
 
 if TYPE_CHECKING:
     from kdcompress.network import Outputs
@@ -46,17 +44,10 @@ class TextBranch(Head):
         source = outputs.hidden[self.config.layer]
         if self.config.detach:
             source = source.detach()
-        if self.training and self.config.label_mask_prob:
-            hidden = torch.rand(labels.shape, device=labels.device) < self.config.label_mask_prob
-            labels = labels.masked_fill(hidden, self.mask_id)
-        # one key that is always there: with an empty reference softmax over no key would be NaN
-        target = self.embedding(F.pad(labels, (1, 0), value=self.mask_id))
-        padded_target = ~frame_mask(label_lens + 1, target.shape[1])
+        labels = hide_labels(labels, self.config.label_mask_prob if self.training else 0.0, self.mask_id)
+        keys, padded_target = label_keys(labels, label_lens, self.mask_id)
+        source, target = placed(source, self.embedding(keys), self.config.positions)
         padded_source = ~frame_mask(frame_lens, source.shape[1])
-        if self.config.positions in {"source", "both"}:
-            source = source + sinusoids(source.shape[1], source.shape[2]).to(source)
-        if self.config.positions in {"target", "both"}:
-            target = target + sinusoids(target.shape[1], target.shape[2]).to(target)
         for block in self.fusion:
             source = block(source, padded_source, target, padded_target)
         said: Tensor = self.classify(self.norm(source)).float().log_softmax(dim=2)
@@ -104,8 +95,6 @@ class InPlaceLoss(LossConfig):
 
     def __call__(self, signals: Signals) -> Tensor:
         """See the class."""
-        said, lens, blank = signals.head, signals.frame_lens, signals.blank_id
-        if said is None:
-            raise ValueError("in_place needs the answer of its branch")
+        said, lens, blank = signals.from_head(), signals.frame_lens, signals.blank_id
         taught = frame_kl(pair_frames(signals.log_probs, said, lens, blank_id=blank), self.temperature)
         return taught + self.teacher_ctc * ctc(said, lens, signals.labels, signals.label_lens, blank)

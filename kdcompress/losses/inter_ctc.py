@@ -62,7 +62,7 @@ class InterCtcLoss(LossConfig):
 
     def __call__(self, signals: Signals) -> Tensor:
         """See the class."""
-        return torch.stack([self.of_head(said, signals) for said in _heads(signals)]).mean()
+        return torch.stack([self.of_head(said, signals) for said in signals.from_head()]).mean()
 
     def of_head(self, said: Tensor, signals: Signals) -> Tensor:
         """Value of one head, ``(N, T, V)``."""
@@ -92,9 +92,3 @@ class InterKdLoss(InterCtcLoss):
         target = signals.taught().log_probs
         pairs = pair_frames(said, target, signals.frame_lens, delay_frames=self.delay_frames, blank_id=signals.blank_id)
         return super().of_head(said, signals) + self.teacher * frame_kl(pairs)
-
-
-def _heads(signals: Signals) -> Tensor:
-    if signals.head is None:
-        raise ValueError("inter_ctc needs the answers of its heads")
-    return signals.head

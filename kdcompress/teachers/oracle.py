@@ -55,14 +55,8 @@ class OracleTeacher(CtcNetwork):
         hidden = list(self.encoder(self.feature_norm(features), frame_lens))
         source = hidden[-1]
         padded_source = ~frame_mask(frame_lens, source.shape[1])
-        # one key that is always there: with an empty reference softmax over no key would be NaN
-        labels = F.pad(self._masked(labels), (1, 0), value=self.mask_id)
-        padded_labels = ~frame_mask(label_lens + 1, labels.shape[1])
-        target = self.embedding(labels)
-        if self.config.positions in {"source", "both"}:
-            source = source + sinusoids(source.shape[1], source.shape[2]).to(source)
-        if self.config.positions in {"target", "both"}:
-            target = target + sinusoids(target.shape[1], target.shape[2]).to(target)
+        keys, padded_labels = label_keys(self._masked(labels), label_lens, self.mask_id)
+        source, target = placed(source, self.embedding(keys), self.config.positions)
         for block in self.label_encoder:
             target = block(target, padded_labels)
         for block in self.fusion:
@@ -71,11 +65,31 @@ class OracleTeacher(CtcNetwork):
         return Outputs(self.head(self.norm(source)).float().log_softmax(dim=2), tuple(hidden))
 
     def _masked(self, labels: Tensor) -> Tensor:
-        """In training, replace a share of the labels by ``<mask>``, so that the teacher leans on the input."""
-        if not self.training or not self.config.label_mask_prob:
-            return labels
-        hidden = torch.rand(labels.shape, device=labels.device) < self.config.label_mask_prob
-        return labels.masked_fill(hidden, self.mask_id)
+        """In training, hide a share of the labels, so that the teacher leans on the input."""
+        return hide_labels(labels, self.config.label_mask_prob if self.training else 0.0, self.mask_id)
+
+
+def hide_labels(labels: Tensor, share: float, mask_id: int) -> Tensor:
+    """Replace a share of the labels by ``<mask>``."""
+    if not share:
+        return labels
+    return labels.masked_fill(torch.rand(labels.shape, device=labels.device) < share, mask_id)
+
+
+def label_keys(labels: Tensor, label_lens: Tensor, mask_id: int) -> tuple[Tensor, Tensor]:
+    """Ids that frames attend to, ``(N, U + 1)``, and where they are padding (True)."""
+    # one key that is always there: with an empty reference softmax over no key would be NaN
+    keys = F.pad(labels, (1, 0), value=mask_id)
+    return keys, ~frame_mask(label_lens + 1, keys.shape[1])
+
+
+def placed(source: Tensor, target: Tensor, positions: str) -> tuple[Tensor, Tensor]:
+    """Add sinusoidal positions to the frames, the labels, both or none; ``(N, T, C)`` and ``(N, U, C)``."""
+    if positions in {"source", "both"}:
+        source = source + sinusoids(source.shape[1], source.shape[2]).to(source)
+    if positions in {"target", "both"}:
+        target = target + sinusoids(target.shape[1], target.shape[2]).to(target)
+    return source, target
 
 
 class FusionBlock(nn.Module):
