@@ -3,6 +3,9 @@
 Kaldi's povey filterbank (25/10 ms, as sherpa-onnx feeds its models): DC removal, pre-emphasis, window and
 DFT are linear, so they fold into one convolution; then power, mel, log. ``kaldi-native-fbank`` is the judge
 in the tests. It streams: the samples that the next window overlaps are its only state.
+
+The windows are Kaldi's to the sample (``snip_edges=False``), and come as soon as the last sample of one is there:
+one frame late. So what is trained here can be fed Kaldi's features elsewhere, delayed by ``late_features``.
 """
 
 from __future__ import annotations
@@ -40,6 +43,10 @@ class LogMel(Frontend):
         rate = config.sample_rate
         self.hop = config.hop
         self.window = round(rate * config.window_ms / 1000)
+        # Kaldi centres window t on (t + 1/2) hops; it is complete this many hops after the one it is named for.
+        after = self.window - self.window // 2 - (self.hop - self.hop // 2)
+        self.late_features = math.ceil(after / self.hop)
+        self.past = self.window - self.hop + self.late_features * self.hop - after
         spectrum, mel = folded_matrices(config, self.window)
         self.register_buffer("spectrum_weight", torch.from_numpy(spectrum)[:, None, :], persistent=False)
         self.register_buffer("mel_weight", torch.from_numpy(mel)[:, :, None], persistent=False)
@@ -53,18 +60,18 @@ class LogMel(Frontend):
         return InputSpec("pcm", "pcm", self.hop * subsampling_factor, self.config.sample_rate)
 
     def state_specs(self) -> tuple[StateSpec, ...]:
-        """Return the one state: the samples that the next window still needs."""
-        return (StateSpec(TAIL_STATE, (BATCH_AXIS, self.window - self.hop)),)
+        """Return the one state: the samples that the next windows still need."""
+        return (StateSpec(TAIL_STATE, (BATCH_AXIS, self.past)),)
 
     def step(self, inputs: Tensor, states: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Turn samples ``(N, k * hop)`` into features ``(N, k, F)`` and the next states."""
         samples = torch.cat([states[TAIL_STATE], inputs], dim=1)
-        return self._features(samples), {TAIL_STATE: samples[:, -(self.window - self.hop) :]}
+        return self._features(samples), {TAIL_STATE: samples[:, -self.past :]}
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Whole inputs ``(N, k * hop)`` to features ``(N, k, F)``, in float32 whatever the precision around it."""
         with torch.autocast(inputs.device.type, enabled=False):
-            return self._features(F.pad(inputs.float(), (self.window - self.hop, 0)))
+            return self._features(F.pad(inputs.float(), (self.past, 0)))
 
     def _features(self, samples: Tensor) -> Tensor:
         real, imaginary = F.conv1d(samples[:, None, :], self.spectrum_weight, stride=self.hop).chunk(2, dim=1)

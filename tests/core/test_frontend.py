@@ -48,33 +48,40 @@ def sound(rate: int, seconds: float = 1.0) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("rate", "bins"), RATES)
-def test_equals_kaldi_one_frame_later_behind_a_short_prefix(rate, bins):
-    """Kaldi centres its windows on (t + 1/2) hops; ours end at the last sample that has come."""
-    frontend = LogMel(LogMelConfig(sample_rate=rate, num_mel_bins=bins))
-    prefix = frontend.hop - (frontend.window - frontend.hop) // 2
-    assert prefix == {8000: 20, 16000: 40}[rate]
+def test_equals_kaldi_one_frame_later(rate, bins):
+    """Kaldi centres window t on (t + 1/2) hops, so it is complete only in the next hop."""
+    assert LogMel(LogMelConfig(sample_rate=rate, num_mel_bins=bins)).late_features == 1
     samples = sound(rate)
-    found = ours(np.concatenate([np.zeros(prefix, np.float32), samples]), rate, bins)
-    expected = kaldi(samples, rate, bins)
-    inner = slice(2, len(found) - 4)  # Kaldi mirrors the signal at both ends
-    np.testing.assert_allclose(found[1:][inner], expected[inner], atol=2e-3)
+    found, expected = ours(samples, rate, bins), kaldi(samples, rate, bins)
+    inner = slice(2, len(found) - 2)  # Kaldi mirrors the signal at both ends
+    np.testing.assert_allclose(found[1:][inner], expected[:-1][inner], atol=2e-3)
+
+
+@pytest.mark.parametrize("window_ms", [10.0, 20.0, 25.0, 32.0, 50.0])
+def test_windows_of_other_lengths_are_kaldis_too(window_ms):
+    frontend = LogMel(LogMelConfig(sample_rate=16000, num_mel_bins=16, window_ms=window_ms))
+    for frame in (3, 4):
+        start = frame * frontend.hop - frontend.past
+        kaldis = (frame - frontend.late_features) * frontend.hop + frontend.hop // 2 - frontend.window // 2
+        assert start == kaldis
+        assert frame * frontend.hop < start + frontend.window <= (frame + 1) * frontend.hop
 
 
 def test_the_comparison_with_kaldi_would_notice_a_shift_of_one_frame():
     samples = sound(8000)
-    found = ours(np.concatenate([np.zeros(20, np.float32), samples]), 8000, 40)
+    found = ours(samples, 8000, 40)
     assert np.abs(found[2:90] - kaldi(samples, 8000, 40)[2:90]).max() > 0.5
 
 
 @pytest.mark.parametrize(("rate", "bins"), RATES)
 def test_frame_covers_its_hop_and_the_window_before_it(rate, bins):
-    """Frame t is a function of samples [hop t - (window - hop), hop t + hop), of all of them, and of no other."""
+    """Frame t is a function of samples [hop t - past, hop t - past + window), of all of them, and of no other."""
     frontend = LogMel(LogMelConfig(sample_rate=rate, num_mel_bins=bins))
     hop, window = frontend.hop, frontend.window
     assert (hop, window) == (rate // 100, rate // 40)
     samples, frame = sound(rate, 0.2), 7
     plain = ours(samples, rate, bins)[frame]
-    first, last = hop * frame - (window - hop), hop * frame + hop
+    first, last = hop * frame - frontend.past, hop * frame - frontend.past + window
     for position, inside in ((first - 1, False), (first + 3, True), (last - 3, True), (last, False)):
         moved = samples.copy()
         moved[position] += 0.9
@@ -94,7 +101,7 @@ def test_silence_is_the_floor():
 def test_any_split_gives_the_same_features(cuts, seed):
     frontend = LogMel(LogMelConfig(sample_rate=8000, num_mel_bins=16))
     samples = 0.3 * torch.randn(2, sum(cuts) * frontend.hop, generator=torch.Generator().manual_seed(seed))
-    states = {TAIL_STATE: torch.zeros(2, frontend.window - frontend.hop)}
+    states = {TAIL_STATE: torch.zeros(2, frontend.past)}
     pieces = []
     for piece in samples.split([cut * frontend.hop for cut in cuts], dim=1):
         features, states = frontend.step(piece, states)
@@ -106,12 +113,12 @@ def test_any_split_gives_the_same_features(cuts, seed):
 def test_state_is_described_and_not_changed():
     frontend = LogMel(LogMelConfig(sample_rate=16000, num_mel_bins=80))
     (spec,) = frontend.state_specs()
-    assert (spec.name, spec.shape, spec.dtype) == (TAIL_STATE, ("N", 240), "float32")
-    state = torch.full((1, 240), 0.25)
+    assert (spec.name, spec.shape, spec.dtype) == (TAIL_STATE, ("N", 280), "float32")
+    state = torch.full((1, 280), 0.25)
     _, following = frontend.step(torch.ones(1, 160), {TAIL_STATE: state})
     assert following[TAIL_STATE].shape == state.shape
-    assert torch.equal(state, torch.full((1, 240), 0.25))
-    assert torch.equal(following[TAIL_STATE], torch.cat([torch.full((1, 80), 0.25), torch.ones(1, 160)], dim=1))
+    assert torch.equal(state, torch.full((1, 280), 0.25))
+    assert torch.equal(following[TAIL_STATE], torch.cat([torch.full((1, 120), 0.25), torch.ones(1, 160)], dim=1))
 
 
 def test_input_of_the_graph_is_described():
