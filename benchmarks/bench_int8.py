@@ -33,7 +33,7 @@ from kdcompress_export.convert import convert
 from kdcompress_export.export import describe
 from kdcompress_export.graphs import FEATURE_NORM_MARK
 from kdcompress_export.prove import FLOAT, INT8, Speed, speed_summary
-from kdcompress_export.quantize import quantize
+from kdcompress_export.quantization.static import quantize
 from kdcompress_export.signature import geometry
 from kdcompress_export.streams import Samples, speech_like_noise
 from kdcompress_export.timing import WHOLE_SECONDS, interleaved, model_step

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from kdcompress.run import load_student
 from kdcompress.students.base import Student
 from kdcompress_export.bundle_writer import check_replaceable, write_bundle
-from kdcompress_export.calibration import check_disjoint, choose_entries, read_recordings
+from kdcompress_export.recordings import check_disjoint, choose_entries, read_recordings
 from kdcompress_export.convert import convert, input_spec
 from kdcompress_export.errors import ExportError
 from kdcompress_export.parity import DEFAULT_ATOL, check_parity
 from kdcompress_export.prove import FLOAT, INT8, Choice, compare_precisions, worst_split
-from kdcompress_export.quantize import METHODS, CalibrationName, QuantizeOptions, quantize
+from kdcompress_export.quantization.static import METHODS, CalibrationName, QuantizeOptions, quantize
 from kdcompress_export.signature import METADATA_KEY, geometry
 from kdcompress_runtime.bundle import METADATA_FILE, TOKENS_FILE, BundleMetadata, ModelFile, sha256
 from kdcompress_runtime.errors import OptionsError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from kdcompress.run import TrainedRun
     from kdcompress_export.error_rates import ErrorRates
-    from kdcompress_export.quantize import QuantizedModel
+    from kdcompress_export.quantization.static import QuantizedModel
     from kdcompress_export.streams import Samples
 
 MODEL_FILES = {FLOAT: "model.onnx", INT8: "model.int8.onnx"}

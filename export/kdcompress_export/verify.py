@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime
 
 from kdcompress_export.agreement import compare_models
-from kdcompress_export.calibration import choose_entries, read_recordings
+from kdcompress_export.recordings import choose_entries, read_recordings
 from kdcompress_export.prove import (
     FLOAT,
     INT8,

@@ -160,7 +160,7 @@ def test_the_same_file_under_another_id_is_refused_too(run, tmp_path):
 
 
 def test_equal_names_in_two_folders_are_not_the_same_item(tmp_path, make_manifest):
-    from kdcompress_export.calibration import check_disjoint
+    from kdcompress_export.recordings import check_disjoint
 
     manifests = []
     for index, folder in enumerate(("a", "b")):

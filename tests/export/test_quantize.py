@@ -14,7 +14,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantiz
 from kdcompress_export.agreement import compare_models, split_differences
 from kdcompress_export.errors import QuantizationError
 from kdcompress_export.graphs import arrays, producers
-from kdcompress_export.quantize import QuantizeOptions, check_quantized, plan_nodes, quantize
+from kdcompress_export.quantization.static import QuantizeOptions, check_quantized, plan_nodes, quantize
 from kdcompress_export.streams import speech_like_noise
 from kdcompress_runtime.model import CtcModel
 

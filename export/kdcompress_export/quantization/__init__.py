@@ -1,0 +1,1 @@
+"""float32 graph -> smaller graph: one file a scheme, and the search that measures and decides."""

@@ -1,0 +1,43 @@
+"""What every road into the exporter ends in: a float32 graph under the bundle's contract, proven equal to its origin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kdcompress_export.prove import FLOAT
+from kdcompress_runtime.model import CtcModel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kdcompress_runtime.bundle import BundleMetadata
+    from kdcompress_runtime.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model before it is quantized, retargeted and written. Nothing that comes later asks where it came from."""
+
+    content: bytes
+    """The float32 graph, as ``docs/bundle.md`` describes it: raw input in, log-probabilities out."""
+    metadata: BundleMetadata
+    """Without ``models``, ``files``, ``measured`` and ``provenance``."""
+    vocabulary: Vocabulary
+    """Tokens, blank included."""
+    parity: dict[str, Any]
+    """JSON object: how the graph was compared with its origin, and how far it differs."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """JSON object: recipe, teachers, data, versions."""
+    calibration: Path | None = None
+    """Manifest whose inputs set int8 ranges; none: schemes that need it are left out."""
+    dev: Path | None = None
+    """Manifest on which error rates are proven; disjoint from ``calibration``."""
+
+    def load(self, content: bytes | None = None, precision: str = FLOAT) -> CtcModel:
+        """Load the float32 graph, or another one of the same geometry, as an app would.
+
+        Raises:
+            ModelError: onnxruntime refuses it, or its inputs and outputs are not what ``metadata`` says.
+        """
+        return CtcModel(content or self.content, self.metadata, self.vocabulary, source=precision)
