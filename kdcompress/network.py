@@ -22,6 +22,8 @@ class Frontend(nn.Module, ABC):
     """Size of the last axis of the features."""
     units_per_feature: int
     """Input units (samples) for one feature frame."""
+    late_features: int = 0
+    """Feature frames by which a feature comes later than the part of the input that it is about."""
 
     @abstractmethod
     def input_spec(self, subsampling_factor: int) -> InputSpec:

@@ -174,7 +174,7 @@ def describe(run: TrainedRun, student: Student) -> BundleMetadata:
         default_precision=FLOAT,
         parameters=sum(parameter.numel() for parameter in student.parameters()),
         blank_id=run.vocabulary.blank_id,
-        frontend=run.recipe.frontend.model_dump(mode="json"),
+        frontend={**run.recipe.frontend.model_dump(mode="json"), "late_features": student.frontend.late_features},
     )
 
 
