@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import onnxruntime
 
 from kdcompress_export.agreement import compare_models
-from kdcompress_export.recordings import choose_entries, read_recordings
 from kdcompress_export.prove import (
     FLOAT,
     INT8,
@@ -20,7 +18,8 @@ from kdcompress_export.prove import (
     probe_recordings,
     worst_split,
 )
-from kdcompress_export.signature import METADATA_KEY, geometry
+from kdcompress_export.recordings import choose_entries, read_recordings
+from kdcompress_export.signature import METADATA_KEY, is_geometry
 from kdcompress_export.timing import cpu_name
 from kdcompress_runtime.bundle import Bundle, BundleMetadata
 from kdcompress_runtime.errors import BundleCorruptError, ModelError
@@ -133,8 +132,7 @@ def _check_graph(bundle: Bundle, precision: str) -> tuple[Check, CtcModel | None
     content = bundle.read(bundle.metadata.model_file(precision).file)
     session = onnxruntime.InferenceSession(content, SessionOptions().build(), providers=["CPUExecutionProvider"])
     embedded = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    expected = json.loads(json.dumps(geometry(bundle.metadata, precision)))
-    if embedded is None or json.loads(embedded) != expected:
+    if embedded is None or not is_geometry(embedded, bundle.metadata, precision):
         detail = "the geometry inside the file is not that of bundle.json: this is another model"
         return Check(name, passed=False, detail=detail, values={}), None
     return Check(

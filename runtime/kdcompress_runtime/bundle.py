@@ -23,7 +23,9 @@ from kdcompress_runtime.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Version 1 had neither ``streaming`` nor ``input.min_units``; it is read as streaming, one unit at least."""
 METADATA_FILE = "bundle.json"
 TOKENS_FILE = "tokens.txt"
 BATCH_AXIS = "N"
@@ -58,9 +60,12 @@ class InputSpec:
     name: str
     """Input name in the graph."""
     units_per_frame: int
-    """Input units (samples) for one output frame; every ``step`` takes a multiple of it."""
+    """Input units (samples) for one output frame. A streaming ``step`` takes a multiple of it; for a model that
+    takes whole recordings it is nominal, the graph decides how many frames come out."""
     sample_rate: int | None = None
     """Hz, for ``pcm``."""
+    min_units: int = 1
+    """Fewest input units that the graph takes; a shorter recording is padded with zeros."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,9 @@ class BundleMetadata:
     """Number of trained parameters."""
     blank_id: int
     """Id of the CTC blank; the same as in ``tokens.txt``."""
+    streaming: bool = True
+    """False: the model takes a whole recording in one step. It has no states and no look-ahead, and frame t stands
+    at ``t * frame_shift_ms``."""
     frontend: dict[str, Any] = field(default_factory=dict)
     """Parameters of the frontend inside the graph, for information."""
     measured: dict[str, Any] = field(default_factory=dict)
@@ -131,10 +139,10 @@ class BundleMetadata:
 
     @classmethod
     def loads(cls, content: str, source: str = METADATA_FILE) -> BundleMetadata:
-        """Parse and check the content of ``bundle.json``.
+        """Parse and check the content of ``bundle.json``; an older version is returned as the current one.
 
         Raises:
-            BundleVersionError: written in another format version.
+            BundleVersionError: written in a format version that is not readable.
             BundleError: not JSON, a field is missing, unknown or of the wrong kind.
         """
         try:
@@ -144,15 +152,18 @@ class BundleMetadata:
         if not isinstance(row, dict):
             raise BundleError(f"{source}: expected a JSON object; export the bundle again")
         version = row.get("format_version")
-        if version != FORMAT_VERSION:
+        if not _is_integer(version) or version not in READABLE_VERSIONS:
             raise BundleVersionError(
-                f"{source}: bundle format {version!r}, this runtime reads {FORMAT_VERSION}; "
+                f"{source}: bundle format {version!r}, this runtime reads {' and '.join(map(str, READABLE_VERSIONS))}; "
                 "export the bundle again with this version, or install the kdcompress that wrote it"
             )
         try:
+            if version == 1:
+                _refuse_later_fields(row)
             metadata = cls(
                 **{
                     **row,
+                    "format_version": FORMAT_VERSION,
                     "input": InputSpec(**row["input"]),
                     "states": tuple(StateSpec(**{**s, "shape": tuple(s["shape"])}) for s in row["states"]),
                     "models": tuple(ModelFile(**m) for m in row["models"]),
@@ -166,17 +177,27 @@ class BundleMetadata:
         return metadata
 
 
+def _refuse_later_fields(row: dict[str, Any]) -> None:
+    """A version 1 runtime would not have followed these, so a version 1 file cannot mean them."""
+    later = [name for name in ("streaming",) if name in row]
+    later += [f"input.{name}" for name in ("min_units",) if name in row["input"]]
+    if later:
+        raise ValueError(f"{', '.join(later)} in format 1")
+
+
 def _check(metadata: BundleMetadata, source: str) -> None:
     """Refuse metadata that no runtime could follow."""
     problems = [*_wrong_kinds(metadata)]
     if not problems:
-        problems = [*_wrong_numbers(metadata), *_wrong_states(metadata), *_wrong_files(metadata)]
+        problems = [*_wrong_numbers(metadata), *_wrong_streaming(metadata), *_wrong_states(metadata)]
+        problems += _wrong_files(metadata)
     if problems:
         raise BundleError(f"{source}: {'; '.join(problems)}; export the bundle again")
 
 
 def _wrong_kinds(metadata: BundleMetadata) -> Iterator[str]:
-    kinds = {"name": str, "task": str, "default_precision": str, "files": dict, "measured": dict, "provenance": dict}
+    kinds = {"name": str, "task": str, "default_precision": str, "streaming": bool}
+    kinds |= {"files": dict, "measured": dict, "provenance": dict}
     for name, kind in kinds.items():
         if not isinstance(getattr(metadata, name), kind):
             yield f"{name} must be a {kind.__name__}"
@@ -199,6 +220,7 @@ def _wrong_numbers(metadata: BundleMetadata) -> Iterator[str]:
         "parameters": (metadata.parameters, 0, None),
         "blank_id": (metadata.blank_id, 0, None),
         "units_per_frame": (metadata.input.units_per_frame, 1, frames),
+        "min_units": (metadata.input.min_units, 1, frames),
     }
     if metadata.input.kind not in INPUT_KINDS:
         yield f"input kind {metadata.input.kind!r} is unknown; this runtime feeds {', '.join(INPUT_KINDS)}"
@@ -212,6 +234,16 @@ def _wrong_numbers(metadata: BundleMetadata) -> Iterator[str]:
     shift = metadata.frame_shift_ms
     if isinstance(shift, bool) or not isinstance(shift, (int, float)) or not 0 < shift < frames:
         yield f"frame_shift_ms must be milliseconds above 0, found {shift!r}"
+
+
+def _wrong_streaming(metadata: BundleMetadata) -> Iterator[str]:
+    units, least = metadata.input.units_per_frame, metadata.input.min_units
+    if not metadata.streaming and metadata.states:
+        yield "a model that takes whole recordings (streaming false) has no states"
+    if not metadata.streaming and metadata.lookahead_frames != 0:
+        yield "a model that takes whole recordings (streaming false) has lookahead_frames 0"
+    if metadata.streaming and _is_integer(least) and _is_integer(units) and least > units:
+        yield f"min_units is {least}, but a streaming step may be one frame, {units} units"
 
 
 def _wrong_states(metadata: BundleMetadata) -> Iterator[str]:

@@ -106,7 +106,7 @@ def make_model(weights: Weights) -> bytes:
 
 def metadata_row(files: dict[str, str]) -> dict[str, Any]:
     return {
-        "format_version": 1,
+        "format_version": 2,
         "name": "tiny",
         "task": "speech",
         "input": {"kind": "pcm", "name": "pcm", "units_per_frame": UNITS, "sample_rate": RATE},

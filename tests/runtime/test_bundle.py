@@ -19,6 +19,8 @@ from kdcompress_runtime import (
 )
 from kdcompress_runtime.bundle import BundleMetadata
 
+PCM = {"kind": "pcm", "name": "pcm", "units_per_frame": 80, "sample_rate": 8000}
+
 
 @pytest.fixture
 def folder(bundle_path, tmp_path):
@@ -83,8 +85,26 @@ def test_one_flipped_bit_is_refused_by_name(folder, file, position):
 
 
 def test_another_version_is_refused(folder):
-    change(folder, format_version=2)
-    with pytest.raises(BundleVersionError, match="bundle format 2, this runtime reads 1"):
+    for version in (0, 3, "2", True, None):
+        change(folder, format_version=version)
+        with pytest.raises(BundleVersionError, match=f"bundle format {version!r}, this runtime reads 1 and 2"):
+            Bundle.open(folder)
+
+
+def test_version_1_is_read_as_streaming(folder):
+    expected = Bundle.open(folder).metadata
+    change(folder, format_version=1)
+    metadata = Bundle.open(folder).metadata
+    assert metadata == expected
+    assert metadata.streaming
+    assert metadata.input.min_units == 1
+    assert BundleMetadata.loads(metadata.dumps()) == metadata
+
+
+@pytest.mark.parametrize("fields", [{"streaming": True}, {"input": {"min_units": 1}}, {"surprise": 1}])
+def test_version_1_with_fields_it_did_not_know_is_refused(folder, fields):
+    change(folder, format_version=1, **{**fields, "input": PCM | fields.get("input", {})})
+    with pytest.raises(BundleError, match=r"streaming|min_units|surprise"):
         Bundle.open(folder)
 
 
@@ -113,6 +133,11 @@ def test_another_version_is_refused(folder):
         ({"files": {"tokens.txt": 3}}, "expected a text"),
         ({"frame_shift_ms": 0}, "frame_shift_ms"),
         ({"lookahead_frames": 10**30}, "at most"),
+        ({"streaming": False}, "has no states"),
+        ({"streaming": False, "states": []}, "lookahead_frames 0"),
+        ({"streaming": "no"}, "streaming must be a bool"),
+        ({"input": PCM | {"min_units": 0}}, "min_units must be"),
+        ({"input": PCM | {"min_units": 81}}, "may be one frame, 80 units"),
     ],
 )
 def test_metadata_that_no_runtime_could_follow_is_refused(folder, fields, words):
