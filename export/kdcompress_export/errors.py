@@ -19,3 +19,7 @@ class QuantizationError(ExportError):
 
 class ParityError(ExportError):
     """A model does not compute what the model it was made from computes."""
+
+
+class TargetError(ExportError):
+    """A bundle cannot be made into what was asked for: its graph does not fit there."""
