@@ -14,7 +14,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantiz
 from kdcompress_export.agreement import compare_models, split_differences
 from kdcompress_export.errors import QuantizationError
 from kdcompress_export.graphs import arrays, producers
-from kdcompress_export.quantization.static import QuantizeOptions, check_quantized, plan_nodes, quantize
+from kdcompress_export.quantization.static import QuantizeOptions, check_quantized, layers, plan_nodes, quantize
 from kdcompress_export.streams import speech_like_noise
 from kdcompress_runtime.model import CtcModel
 
@@ -137,20 +137,79 @@ def test_dynamic_quantization_is_refused(floating, tmp_path):
 
 def test_a_layer_left_in_float32_is_refused(small):
     model = onnx.load_from_string(small[0].content)
-    model.graph.node.append(helper.make_node("MatMul", ["pcm", "pcm"], ["forgotten"], "forgotten"))
+    model.graph.initializer.append(helper.make_tensor("dense", TensorProto.FLOAT, [1, 1], [0.5]))
+    model.graph.node.append(helper.make_node("MatMul", ["pcm", "dense"], ["forgotten"], "forgotten"))
     with pytest.raises(QuantizationError, match="forgotten"):
         check_quantized(model)
 
 
+def int8_weights(content):
+    graph = onnx.load_from_string(content).graph
+    return [name for name, value in arrays(graph).items() if value.dtype == np.int8 and value.ndim > 1]
+
+
+def test_a_layer_can_be_kept_in_float32(floating, student):
+    names = list(layers(floating[0]))
+    depth = len(student.network.blocks)
+    assert len(names) == 2 + 3 * depth
+    assert names[0].endswith("subsampling.conv.weight")
+    assert names[-1].endswith("head.weight")
+    kept = [names[0], names[2], names[-1]]
+    found = quantize(*floating, AUDIO, keep_float=kept)
+    assert found.nodes == len(names) - len(kept)
+    stored = arrays(onnx.load_from_string(found.content).graph)
+    assert all(stored[name].dtype == np.float32 for name in kept)
+    assert len(int8_weights(found.content)) == found.nodes
+    model = CtcModel(found.content, floating[1].metadata, student.vocabulary)
+    assert compare_models(floating[1], model, AUDIO[:1]).argmax_agreement > 0.9
+
+
+def test_a_layer_that_is_not_there_cannot_be_kept(floating):
+    with pytest.raises(QuantizationError, match="no layer's weight: nonsense"):
+        quantize(*floating, AUDIO, keep_float=["nonsense"])
+
+
+def renamed(content, old, new):
+    model = onnx.load_from_string(content)
+    for tensor in model.graph.initializer:
+        tensor.name = tensor.name.replace(old, new)
+    for node in model.graph.node:
+        node.input[:] = [name.replace(old, new) for name in node.input]
+    return model
+
+
+def test_nothing_of_a_graph_without_marks_is_exempt(floating, student):
+    model = renamed(renamed(floating[0], ".frontend.", ".f.").SerializeToString(), ".feature_norm.", ".n.")
+    names = list(layers(model.SerializeToString()))
+    frontend = [name for name in names if ".f." in name]
+    assert len(frontend) == 2
+    found = quantize(model.SerializeToString(), floating[1], AUDIO, QuantizeOptions(glue=False), keep_float=frontend)
+    assert found.nodes == len(names) - 2
+    loaded = CtcModel(found.content, floating[1].metadata, student.vocabulary)
+    assert compare_models(floating[1], loaded, AUDIO[:1]).argmax_agreement > 0.9
+    everything = quantize(model.SerializeToString(), floating[1], AUDIO, QuantizeOptions(glue=False))
+    assert everything.nodes == len(names)
+
+
+@pytest.mark.parametrize(("activation", "dtype"), [("u8", "uint8"), ("s8", "int8")])
+def test_activations_are_of_the_type_asked_for_and_glue_is_optional(floating, student, activation, dtype):
+    found = quantize(*floating, AUDIO, QuantizeOptions(activations=activation, glue=False))
+    graph = onnx.load_from_string(found.content).graph
+    values, written = arrays(graph), producers(graph)
+    points = {str(values[node.input[2]].dtype) for node in graph.node if node.op_type == "QuantizeLinear"}
+    assert points == {dtype}
+    additions = [node for node in graph.node if node.op_type == "Concat"]
+    assert not any(
+        written[name].op_type == "DequantizeLinear" for n in additions for name in n.input if name in written
+    )
+    model = CtcModel(found.content, floating[1].metadata, student.vocabulary)
+    assert compare_models(floating[1], model, AUDIO[:1]).argmax_agreement > 0.9
+
+
 @pytest.mark.parametrize("mark", [".frontend.", ".feature_norm."])
 def test_a_frontend_that_cannot_be_found_is_refused(floating, mark):
-    model = onnx.load_from_string(floating[0])
-    for tensor in model.graph.initializer:
-        tensor.name = tensor.name.replace(mark, ".other.")
-    for node in model.graph.node:
-        node.input[:] = [name.replace(mark, ".other.") for name in node.input]
     with pytest.raises(QuantizationError, match="cannot be told from the encoder"):
-        plan_nodes(model)
+        plan_nodes(renamed(floating[0], mark, ".other."))
 
 
 def test_a_frontend_behind_the_normalisation_is_refused(floating):

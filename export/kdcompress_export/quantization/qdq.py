@@ -57,4 +57,5 @@ def insert_qdq(
         dict(extra_options or {}),
     )
     quantizer.quantize_model()
+    quantizer.model.topological_sort()
     return quantizer.model.model
