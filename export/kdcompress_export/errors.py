@@ -23,3 +23,11 @@ class ParityError(ExportError):
 
 class TargetError(ExportError):
     """A bundle cannot be made into what was asked for: its graph does not fit there."""
+
+
+class BudgetSyntaxError(ExportError):
+    """A budget cannot be read."""
+
+
+class BudgetNotMetError(ExportError):
+    """No candidate is as small, as fast or as exact as was asked; the message names the nearest one."""

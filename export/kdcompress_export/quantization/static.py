@@ -50,6 +50,7 @@ __all__ = [
     "check_quantized",
     "layers",
     "plan_nodes",
+    "prepare",
     "quantize",
 ]
 
@@ -118,7 +119,7 @@ def quantize(
     calibration = recordings if isinstance(recordings, Calibration) else Calibration(model, recordings)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "prepared.onnx")
-        onnx.save(_prepare(content), source)
+        onnx.save(prepare(content), source)
         plan = plan_nodes(onnx.load(source), keep_float, glue=options.glue)
         operators = [*WEIGHTED, *GLUE]
         quantized = insert_qdq(
@@ -148,14 +149,14 @@ def layers(content: bytes) -> dict[str, tuple[int, ...]]:
     Raises:
         QuantizationError: as for ``plan_nodes``.
     """
-    model = _prepare(content)
+    model = prepare(content)
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     planned = set(plan_nodes(model, glue=False))
     weights = [_weight(node, shapes) for node in model.graph.node if node.name in planned]
     return {name: shapes[name] for name in weights if name is not None}
 
 
-def _prepare(content: bytes) -> ModelProto:
+def prepare(content: bytes) -> ModelProto:
     """Bring a float32 graph into the form that is quantized: constants folded, logits computed by a MatMul."""
     model = onnx.load_from_string(content)
     head_to_matmul(model)
