@@ -31,3 +31,15 @@ class BudgetSyntaxError(ExportError):
 
 class BudgetNotMetError(ExportError):
     """No candidate is as small, as fast or as exact as was asked; the message names the nearest one."""
+
+
+class ForeignModelError(ExportError):
+    """A model from elsewhere is damaged, incomplete, or contradicts what was said about it."""
+
+
+class UnsupportedModelError(ForeignModelError):
+    """A model from elsewhere is of a kind that cannot be brought in."""
+
+
+class MissingFieldsError(ForeignModelError):
+    """What a model from elsewhere is fed, or answers, can neither be read from its file nor was it said."""
