@@ -90,7 +90,8 @@ class Calibration:
         Raises:
             QuantizationError: there is no recording.
         """
-        self._model = model
+        self.model = model
+        """The float32 model."""
         self._recordings = list(recordings)
         self._found: dict[tuple[str, tuple[str, ...], str], TensorsData] = {}
         if not self._recordings:
@@ -125,7 +126,7 @@ class Calibration:
                 str(graph), list(operators), str(Path(folder, "augmented.onnx")), METHODS[method]
             )
             for group in groups:
-                reader = StepReader(self._model, group)
+                reader = StepReader(self.model, group)
                 calibrator.collect_data(reader)
                 frames += reader.frames
             found = calibrator.compute_data()
