@@ -18,8 +18,9 @@ import torch
 import typer
 from safetensors import safe_open
 
-from kdcompress import __version__, cli
+from kdcompress import __version__
 from kdcompress.cli import app, main
+from kdcompress.commands import training
 from kdcompress.distill import fit
 from kdcompress.recipe_file import load_recipe
 from kdcompress.run import load_run
@@ -276,7 +277,7 @@ def test_ctrl_c_before_training_is_130(capsys, folder, tmp_path, monkeypatch):
     def interrupted(recipe, output):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_fit", interrupted)
+    monkeypatch.setattr(training, "_fit", interrupted)
     assert main(["train", str(folder / "student.yaml"), "-o", str(tmp_path / "run")]) == 130
     assert "Traceback" not in capsys.readouterr().err
 
@@ -313,7 +314,7 @@ def test_missing_package_names_the_remedy(capsys, folder, monkeypatch):
     def missing(*arguments):
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr(cli, "_fit", missing)
+    monkeypatch.setattr(training, "_fit", missing)
     assert main(["train", str(folder / "student.yaml"), "-o", "run"]) == 1
     assert "torch is not installed" in one_sentence(capsys)
 

@@ -1,0 +1,1 @@
+"""What the command line offers, one file a stage of the road; ``kdcompress.cli`` puts them together."""
