@@ -169,12 +169,7 @@ class SeparableConvConfig(Settings):
 
     def resolved(self) -> StudentSize:
         """Return the preset's size with the overrides applied."""
-        preset = PRESETS[self.preset]
-        return StudentSize(
-            width=self.width or preset.width,
-            depth=self.depth or preset.depth,
-            kernel=self.kernel or preset.kernel,
-        )
+        return _resolved(PRESETS[self.preset], self.width, self.depth, self.kernel)
 
 
 class CnnConfig(Settings):
@@ -208,6 +203,62 @@ class CnnConfig(Settings):
         return self
 
 
+CONFORMER_PRESETS = {
+    "tiny": StudentSize(width=64, depth=4, kernel=9),
+    "small": StudentSize(width=128, depth=4, kernel=9),
+    "base": StudentSize(width=240, depth=4, kernel=9),
+}
+"""About 0.4, 1.6 and 5.4 M parameters with 40 to 80 features and characters."""
+
+
+class ChunkedConformerConfig(Settings):
+    """The conformer student: attention over a limited past, and convolutions."""
+
+    sees_labels: ClassVar[bool] = False
+
+    kind: Literal["chunked_conformer"]
+    """Selects this student."""
+    preset: Literal["tiny", "small", "base"] = "tiny"
+    """Size; about 0.4, 1.6 and 5.4 M parameters."""
+    width: int | None = Field(default=None, ge=4)
+    """Channels; overrides the preset."""
+    depth: int | None = Field(default=None, ge=1)
+    """Blocks; overrides the preset."""
+    kernel: int | None = Field(default=None, ge=2)
+    """Frames that the convolution of a block sees; overrides the preset."""
+    heads: int = Field(default=4, ge=1)
+    """Attention heads; a divisor of the width."""
+    expansion: int = Field(default=4, ge=1)
+    """Inner width of a feed-forward part over its outer width."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Dropout inside and after each part of a block."""
+    subsampling_factor: int = Field(default=4, ge=1)
+    """Feature frames for one output frame."""
+    left_frames: int = Field(default=32, ge=1, le=1000)
+    """Frames before a frame that it attends to in each block: 32 are 1.28 s. Blocks add up."""
+    lookahead_frames: int = Field(default=8, ge=0)
+    """Output frames the student waits for: 8 are 320 ms. Zero is strictly causal and learns badly."""
+    chunk_frames: int = Field(default=8, ge=1)
+    """Output frames the runtime computes at a time unless told otherwise."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ChunkedConformerConfig:
+        size = self.resolved()
+        if -(-self.lookahead_frames // size.depth) > size.kernel - 1:
+            raise ValueError(_too_far(self.lookahead_frames, size.depth, size.kernel))
+        if size.width % self.heads:
+            raise ValueError(f"width {size.width} is not divisible by heads {self.heads}")
+        return self
+
+    def resolved(self) -> StudentSize:
+        """Return the preset's size with the overrides applied."""
+        return _resolved(CONFORMER_PRESETS[self.preset], self.width, self.depth, self.kernel)
+
+
+def _resolved(preset: StudentSize, width: int | None, depth: int | None, kernel: int | None) -> StudentSize:
+    return StudentSize(width=width or preset.width, depth=depth or preset.depth, kernel=kernel or preset.kernel)
+
+
 def _too_far(lookahead: int, depth: int, kernel: int) -> str:
     return (
         f"lookahead_frames {lookahead} is more than depth {depth} blocks of kernel {kernel} can see; "
@@ -215,7 +266,7 @@ def _too_far(lookahead: int, depth: int, kernel: int) -> str:
     )
 
 
-StudentConfig = SeparableConvConfig | CnnConfig
+StudentConfig = SeparableConvConfig | CnnConfig | ChunkedConformerConfig
 """What a student's ``model`` section can be."""
 TeacherConfig = ConventionalConfig | OracleConfig | VggConfig | LstmConfig
 """What a teacher's ``model`` section can be."""

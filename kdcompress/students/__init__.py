@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kdcompress.students.chunked_conformer import ChunkedConformerStudent
 from kdcompress.students.cnn import CnnStudent
 from kdcompress.students.separable_conv import SeparableConvStudent
 
@@ -14,7 +15,11 @@ if TYPE_CHECKING:
     from kdcompress.network import Frontend
     from kdcompress.students.base import Student
 
-STUDENTS: dict[str, Callable[..., Student]] = {"separable_conv": SeparableConvStudent, "cnn": CnnStudent}
+STUDENTS: dict[str, Callable[..., Student]] = {
+    "separable_conv": SeparableConvStudent,
+    "cnn": CnnStudent,
+    "chunked_conformer": ChunkedConformerStudent,
+}
 """By the ``kind`` of a recipe's ``model`` section."""
 
 

@@ -17,6 +17,8 @@ from kdcompress.students.base import spread
 
 KINDS = list(STUDENTS)
 LOOKAHEADS = [0, 1, 8]  # 1 and 8 do not divide evenly over three blocks
+REACH = {"separable_conv": 4, "cnn": 4, "chunked_conformer": 4 + 32}
+"""Frames that a block looks back or ahead, together: a kernel of 5, and the past that attention sees."""
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 
 
@@ -81,8 +83,8 @@ def test_a_frame_hears_its_lookahead_and_nothing_later(make_student, kind, looka
     last = frame + lookahead
     assert by_frame[last] > 0
     assert (by_frame[last + 1 :] == 0).all()
-    # blocks, kernel, the subsampling's overlap and the tail of the frontend's window reach so far back
-    assert by_frame[:frame].nonzero()[:, 0].min() == max(0, last - 3 * 4 - 2)
+    # blocks, the subsampling's overlap and the tail of the frontend's window reach so far back
+    assert by_frame[:frame].nonzero()[:, 0].min() == max(0, last - 3 * REACH[kind] - 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
