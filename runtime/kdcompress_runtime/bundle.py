@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from kdcompress_runtime.errors import (
-    BundleCorruptError,
-    BundleError,
-    BundleNotFoundError,
-    BundleVersionError,
-)
+from kdcompress_runtime.archive import is_plain_name, read_file
+from kdcompress_runtime.errors import BundleCorruptError, BundleError, BundleVersionError
 from kdcompress_runtime.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -28,6 +25,8 @@ READABLE_VERSIONS = (1, 2)
 """Version 1 had neither ``streaming`` nor ``input.min_units``; it is read as streaming, one unit at least."""
 METADATA_FILE = "bundle.json"
 TOKENS_FILE = "tokens.txt"
+CHECKSUM = "checksum"
+"""Field of ``bundle.json`` with its own SHA-256, taken while the field held ``_UNSET``."""
 BATCH_AXIS = "N"
 """Marks the batch axis in the shape of a state."""
 INTEGER_DTYPES = ("int32", "int64")
@@ -35,6 +34,8 @@ STATE_DTYPES = ("float16", "float32", "float64", *INTEGER_DTYPES)
 """What a state can be made of."""
 INPUT_KINDS = ("pcm",)
 """What this runtime can feed; images and token sequences will be further kinds."""
+_UNSET = "0" * 64
+_MOST_STATE_VALUES = 2**28
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,10 @@ class BundleMetadata:
         raise BundleError(f"the bundle holds no {wanted} model; it holds: {held}")
 
     def dumps(self) -> str:
-        """Return the content of ``bundle.json``."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        """Return the content of ``bundle.json``, its checksum among the fields."""
+        text = json.dumps({**asdict(self), CHECKSUM: _UNSET}, indent=2, ensure_ascii=False) + "\n"
+        start = text.rindex(_UNSET)
+        return text[:start] + sha256(text.encode()) + text[start + len(_UNSET) :]
 
     @classmethod
     def loads(cls, content: str, source: str = METADATA_FILE) -> BundleMetadata:
@@ -143,12 +146,13 @@ class BundleMetadata:
 
         Raises:
             BundleVersionError: written in a format version that is not readable.
+            BundleCorruptError: it has a checksum, and was changed since.
             BundleError: not JSON, a field is missing, unknown or of the wrong kind.
         """
         try:
             row = json.loads(content)
-        except json.JSONDecodeError as error:
-            raise BundleError(f"{source}: not valid JSON ({error.msg}); export the bundle again") from error
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"{source}: not valid JSON ({error}); export the bundle again") from error
         if not isinstance(row, dict):
             raise BundleError(f"{source}: expected a JSON object; export the bundle again")
         version = row.get("format_version")
@@ -157,6 +161,8 @@ class BundleMetadata:
                 f"{source}: bundle format {version!r}, this runtime reads {' and '.join(map(str, READABLE_VERSIONS))}; "
                 "export the bundle again with this version, or install the kdcompress that wrote it"
             )
+        if version != 1 and CHECKSUM in row:
+            _check_checksum(content, row.pop(CHECKSUM), source)
         try:
             if version == 1:
                 _refuse_later_fields(row)
@@ -183,6 +189,17 @@ def _refuse_later_fields(row: dict[str, Any]) -> None:
     later += [f"input.{name}" for name in ("min_units",) if name in row["input"]]
     if later:
         raise ValueError(f"{', '.join(later)} in format 1")
+
+
+def _check_checksum(content: str, expected: object, source: str) -> None:
+    """Compare the text of ``bundle.json`` with the checksum inside it."""
+    found = expected if isinstance(expected, str) and len(expected) == len(_UNSET) else None
+    before, _, after = content.rpartition(found or _UNSET)
+    if found is None or sha256((before + _UNSET + after).encode()) != found:
+        raise BundleCorruptError(
+            f"{source}: its SHA-256 is not the {CHECKSUM} it records; the file was changed or damaged: "
+            f"copy or export the bundle again (who edits it on purpose removes the field {CHECKSUM!r})"
+        )
 
 
 def _check(metadata: BundleMetadata, source: str) -> None:
@@ -253,6 +270,8 @@ def _wrong_states(metadata: BundleMetadata) -> Iterator[str]:
             yield f"state {state.name} needs one {BATCH_AXIS!r} in its shape"
         if not all(_is_integer(size) and 0 <= size < 2**31 for size in sizes):
             yield f"state {state.name} has sizes that are not integers: {list(state.shape)}"
+        elif math.prod(size for size in sizes if _is_integer(size)) > _MOST_STATE_VALUES:
+            yield f"state {state.name} is larger than any model needs: {list(state.shape)}"
         if state.dtype not in STATE_DTYPES:
             yield f"state {state.name} is {state.dtype!r}; known are {', '.join(STATE_DTYPES)}"
         if isinstance(state.initial, bool) or not isinstance(state.initial, (int, float)):
@@ -265,8 +284,7 @@ def _wrong_files(metadata: BundleMetadata) -> Iterator[str]:
     if not metadata.models:
         yield "no model file is named"
     for file in [*metadata.files, *(model.file for model in metadata.models)]:
-        parts = PurePosixPath(file).parts
-        if len(parts) != 1 or parts[0] in {"..", "/"} or "\\" in file:
+        if not is_plain_name(file):
             yield f"file name {file!r} leaves the bundle"
     for model in metadata.models:
         if model.file not in metadata.files:
@@ -301,7 +319,7 @@ class Bundle:
         """
         path = Path(path)
         source = f"{path}/{METADATA_FILE}"
-        metadata = BundleMetadata.loads(_decode(_read(path, METADATA_FILE), source), source=source)
+        metadata = BundleMetadata.loads(_decode(read_file(path, METADATA_FILE), source), source=source)
         raw = _checked(path, TOKENS_FILE, metadata.files[TOKENS_FILE])
         vocabulary = Vocabulary.loads(_decode(raw, f"{path}/{TOKENS_FILE}"), source=f"{path}/{TOKENS_FILE}")
         if vocabulary.blank_id != metadata.blank_id:
@@ -325,7 +343,7 @@ class Bundle:
     def size(self, precision: str | None = None) -> int:
         """Bytes to ship for one precision: its model, ``tokens.txt`` and ``bundle.json``."""
         names = (self.metadata.model_file(precision).file, TOKENS_FILE, METADATA_FILE)
-        return sum(len(_read(self.path, name)) for name in names)
+        return sum(len(read_file(self.path, name)) for name in names)
 
 
 def sha256(content: bytes) -> str:
@@ -341,7 +359,7 @@ def _decode(content: bytes, source: str) -> str:
 
 
 def _checked(path: Path, file: str, expected: str) -> bytes:
-    content = _read(path, file)
+    content = read_file(path, file)
     found = sha256(content)
     if found != expected:
         raise BundleCorruptError(
@@ -349,27 +367,6 @@ def _checked(path: Path, file: str, expected: str) -> bytes:
             "the file was changed or damaged: copy or export the bundle again"
         )
     return content
-
-
-def _read(path: Path, file: str) -> bytes:
-    """Bytes of one file of a folder or zip; nothing is ever unpacked to disk."""
-    if path.is_dir():
-        if not (path / file).is_file():
-            raise BundleNotFoundError(f"{path}: no {file} here; give the folder or .zip that `kdcompress export` wrote")
-        return (path / file).read_bytes()
-    if not path.exists():
-        raise BundleNotFoundError(f"bundle not found: {path}; give the folder or .zip that `kdcompress export` wrote")
-    # most bundles are folders, and these two cost an app a tenth of its import time
-    import zipfile
-    import zlib
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(file)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-        raise BundleError(f"{path}: neither a folder nor a readable .zip; export the bundle again") from error
-    except KeyError as error:
-        raise BundleNotFoundError(f"{path}: the zip holds no {file}; export the bundle again") from error
 
 
 FIELD_NAMES = tuple(f.name for f in fields(BundleMetadata))

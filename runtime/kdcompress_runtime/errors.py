@@ -23,8 +23,16 @@ class BundleCorruptError(BundleError):
     """A file of the bundle does not have the SHA-256 that ``bundle.json`` records."""
 
 
+class BundleUnsafeError(BundleError):
+    """The bundle holds what no bundle needs: paths that lead elsewhere, links, entries that unpack to gigabytes."""
+
+
 class ModelError(KdcompressError, RuntimeError):
     """The model of a bundle cannot be loaded or run."""
+
+
+class ExternalDataError(ModelError, BundleError):
+    """The model of a bundle asks for data outside of its file."""
 
 
 class AudioError(KdcompressError, ValueError):
@@ -33,6 +41,10 @@ class AudioError(KdcompressError, ValueError):
 
 class AudioFileNotFoundError(AudioError, FileNotFoundError):
     """An audio file does not exist."""
+
+
+class AudioTooLongError(AudioError):
+    """More audio than a model that takes whole recordings is given at once."""
 
 
 class StreamStateError(KdcompressError, RuntimeError):

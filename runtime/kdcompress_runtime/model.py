@@ -1,4 +1,4 @@
-"""The acoustic model: one pure ``step`` over an ONNX graph. It knows frames and states, not audio."""
+"""The model: one pure ``step`` over a graph, or one answer to a whole input. It knows frames and states, not audio."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _ort
 
 from kdcompress_runtime.bundle import BATCH_AXIS
 from kdcompress_runtime.errors import ModelError, OptionsError
+from kdcompress_runtime.onnx_guard import refuse_external_data
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +32,9 @@ _ORT_ERRORS: tuple[type[Exception], ...] = (
 )
 _ORT_DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
 _ORT_FATAL = 4
+_INPUTS: Mapping[str, tuple[str, tuple[int | str, ...]]] = {"pcm": ("float32", (BATCH_AXIS, "samples"))}
+"""dtype and shape of the input, by kind; the units stand along the second axis."""
+_LEAST_INPUT_AXES, _OUTPUT_AXES = 2, 3
 
 
 @dataclass(frozen=True)
@@ -85,14 +89,23 @@ class CtcModel:
         source: str = "model",
         session_options: SessionOptions | None = None,
     ) -> None:
-        """Load an ONNX graph and compare it with ``metadata``; ``from_bundle`` is the usual way.
+        """Load a graph and compare it with ``metadata``; ``from_bundle`` is the usual way.
+
+        Args:
+            content: an ONNX file, or one in onnxruntime's own format (``.ort``); the bytes tell.
+            metadata: what the graph takes and returns.
+            vocabulary: its token table.
+            source: name of the file, for messages.
+            session_options: threads and memory of onnxruntime.
 
         Raises:
+            ExternalDataError: the graph asks for data outside of the file.
             ModelError: onnxruntime refuses the graph, or it is not the one that ``metadata`` describes.
         """
         self.metadata = metadata
         self.vocabulary = vocabulary
         self._source = source
+        refuse_external_data(content, source)
         try:
             self._session = onnxruntime.InferenceSession(
                 content, (session_options or SessionOptions()).build(), providers=["CPUExecutionProvider"]
@@ -124,6 +137,11 @@ class CtcModel:
             session_options=session_options,
         )
 
+    @property
+    def embedded(self) -> dict[str, str]:
+        """The texts that were written into the model file (``metadata_props``), by key."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
     def init_states(self, batch: int = 1) -> dict[str, NDArray[Any]]:
         """States at the start of ``batch`` streams, by name; shapes as in ``metadata.states``."""
         return {
@@ -138,45 +156,64 @@ class CtcModel:
     def step(
         self, inputs: NDArray[Any], states: Mapping[str, NDArray[Any]]
     ) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
-        """Advance ``N`` streams by ``k`` frames.
+        """Advance ``N`` streams by ``k`` frames; or, when the model does not stream, run ``N`` whole inputs.
 
         Args:
-            inputs: for ``pcm``: float32, shape ``(N, k * units_per_frame)``, ``k`` at least 1.
-            states: from ``init_states`` or from the step before; not changed.
+            inputs: units along the second axis. For ``pcm``: float32, shape ``(N, k * units_per_frame)``, ``k`` at
+                least 1; ``(N, n)``, ``n`` at least ``min_units``, when the model does not stream.
+            states: from ``init_states`` or from the step before; not changed. None when the model does not stream.
 
         Returns:
-            Natural-log probabilities, float32, shape ``(N, k, C)``; and the next states.
+            Natural-log probabilities, float32, shape ``(N, k, C)``, or ``(N, T, C)`` with ``T`` as the graph decides
+            when the model does not stream; and the next states.
 
         Raises:
             ModelError: a shape or dtype does not fit, onnxruntime fails, or the output is not a number.
         """
-        units = self.metadata.input.units_per_frame
-        if inputs.ndim < 2 or not inputs.shape[1] or inputs.shape[1] % units:
-            raise ModelError(
-                f"{self._source}: input of shape {inputs.shape}; a step takes (N, k * {units}) with k >= 1"
-            )
+        self._check_units(inputs)
         feed = {self.metadata.input.name: inputs, **states}
         try:
             log_probs, *following = self._session.run(self._outputs, feed)
         except _ORT_ERRORS as error:
             raise ModelError(f"{self._source}: the step failed ({_first_line(error)})") from error
-        expected = (inputs.shape[0], inputs.shape[1] // units, len(self.vocabulary))
-        if log_probs.shape != expected:
-            raise ModelError(
-                f"{self._source}: log_probs has shape {log_probs.shape}, bundle.json and tokens.txt "
-                f"promise {expected}; export the bundle again"
-            )
+        self._check_shape(log_probs, inputs)
         if np.isnan(log_probs).any():
             raise ModelError(f"{self._source}: log_probs holds NaN; the model is damaged or overflows")
         names = [state.name for state in self.metadata.states]
         return log_probs, dict(zip(names, following, strict=True))
+
+    def _check_units(self, inputs: NDArray[Any]) -> None:
+        """Refuse an input that is not the number of units that a step takes."""
+        source = self.metadata.input
+        count = inputs.shape[1] if inputs.ndim >= _LEAST_INPUT_AXES else 0
+        if not self.metadata.streaming and count < source.min_units:
+            takes = f"(N, n) with n >= {source.min_units}"
+        elif self.metadata.streaming and (not count or count % source.units_per_frame):
+            takes = f"(N, k * {source.units_per_frame}) with k >= 1"
+        else:
+            return
+        raise ModelError(f"{self._source}: input of shape {inputs.shape}; a step takes {takes}")
+
+    def _check_shape(self, log_probs: NDArray[Any], inputs: NDArray[Any]) -> None:
+        """Refuse an answer that is not one row for each frame; a model that does not stream decides how many."""
+        frames: int | str = "T"
+        if self.metadata.streaming:
+            frames = inputs.shape[1] // self.metadata.input.units_per_frame
+        elif log_probs.ndim == _OUTPUT_AXES:
+            frames = log_probs.shape[1]
+        expected = (inputs.shape[0], frames, len(self.vocabulary))
+        if log_probs.shape != expected:
+            raise ModelError(
+                f"{self._source}: log_probs has shape {log_probs.shape}, bundle.json and tokens.txt "
+                f"promise ({', '.join(map(str, expected))}); export the bundle again"
+            )
 
     def _check_graph(self) -> None:
         """Compare names, dtypes and ranks of the graph with the metadata."""
         found_inputs = {value.name: value for value in self._session.get_inputs()}
         found_outputs = {value.name: value for value in self._session.get_outputs()}
         states = {state.name: (state.dtype, state.shape) for state in self.metadata.states}
-        inputs = {self.metadata.input.name: ("float32", (BATCH_AXIS, "samples")), **states}
+        inputs = {self.metadata.input.name: _INPUTS[self.metadata.input.kind], **states}
         outputs = {
             LOG_PROBS: ("float32", (BATCH_AXIS, "frames", len(self.vocabulary))),
             **{NEXT + name: spec for name, spec in states.items()},

@@ -9,7 +9,7 @@ import numpy as np
 from kdcompress_runtime.bundle import Bundle
 from kdcompress_runtime.decoders import DecoderOptions, build_decoder
 from kdcompress_runtime.errors import OptionsError, PicklingRefusedError
-from kdcompress_runtime.feed import PcmFeed
+from kdcompress_runtime.feed import MAX_WHOLE_SECONDS, open_feed
 from kdcompress_runtime.model import CtcModel
 from kdcompress_runtime.resample import check_rate
 from kdcompress_runtime.samples import check_samples
@@ -26,19 +26,25 @@ if TYPE_CHECKING:
     from kdcompress_runtime.vocabulary import Vocabulary
 
 WHOLE_STEP_SECONDS = 30.0
-"""Longest step of ``recognize``: bounds its memory, however long the recording."""
+"""Longest step of ``recognize`` for a model that streams: bounds its memory, however long the recording."""
 
 
 class Recognizer:
     """Turns audio into text. Thread-safe; what belongs to one recording lives in its ``Stream``."""
 
     def __init__(
-        self, model: CtcModel, *, decoder: DecoderOptions | None = None, chunk_frames: int | None = None
+        self,
+        model: CtcModel,
+        *,
+        decoder: DecoderOptions | None = None,
+        chunk_frames: int | None = None,
+        max_whole_seconds: float = MAX_WHOLE_SECONDS,
     ) -> None:
         """Wrap a loaded model; ``from_dir`` is the usual way.
 
         Raises:
-            OptionsError: ``chunk_frames`` is not a positive integer.
+            OptionsError: ``chunk_frames`` is not a positive integer, or the model does not stream;
+                ``max_whole_seconds`` is not above 0.
             MissingDependencyError: the decoder needs a package that is not installed.
         """
         self._model = model
@@ -47,6 +53,11 @@ class Recognizer:
         chunk = self._chunk_frames
         if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
             raise OptionsError(f"chunk_frames must be an integer of at least 1, found {chunk!r}")
+        if chunk_frames is not None and not model.metadata.streaming:
+            raise OptionsError("the model takes whole recordings, so there are no chunks; leave chunk_frames out")
+        self._max_whole_seconds = max_whole_seconds
+        if not max_whole_seconds > 0:
+            raise OptionsError(f"max_whole_seconds must be above 0, found {max_whole_seconds!r}")
 
     @classmethod
     def from_dir(
@@ -56,6 +67,7 @@ class Recognizer:
         precision: str | None = None,
         decoder: DecoderOptions | None = None,
         chunk_frames: int | None = None,
+        max_whole_seconds: float = MAX_WHOLE_SECONDS,
         session_options: SessionOptions | None = None,
     ) -> Recognizer:
         """Open a bundle.
@@ -65,7 +77,8 @@ class Recognizer:
             precision: ``float32``, ``int8``...; the bundle's default when left out.
             decoder: how to search; greedy when left out.
             chunk_frames: frames a stream steps at a time; the bundle's when left out. Fewer come sooner, more
-                cost less.
+                cost less. Only for models that stream.
+            max_whole_seconds: longest recording for a model that takes it whole; its memory may grow with the square.
             session_options: threads and memory of onnxruntime.
 
         Raises:
@@ -74,7 +87,7 @@ class Recognizer:
             OptionsError, MissingDependencyError: see ``Recognizer``.
         """
         model = CtcModel.from_bundle(Bundle.open(bundle_path), precision, session_options)
-        return cls(model, decoder=decoder, chunk_frames=chunk_frames)
+        return cls(model, decoder=decoder, chunk_frames=chunk_frames, max_whole_seconds=max_whole_seconds)
 
     @property
     def metadata(self) -> BundleMetadata:
@@ -88,15 +101,15 @@ class Recognizer:
 
     @property
     def chunk_frames(self) -> int:
-        """Frames that a stream steps at a time."""
+        """Frames that a stream steps at a time; without meaning where the model takes whole recordings."""
         return self._chunk_frames
 
     def create_stream(self) -> Stream:
         """Open a stream for one recording."""
-        return Stream(self._model, self._decoder, self._chunk_frames)
+        return Stream(self._model, self._decoder, self._chunk_frames, self._max_whole_seconds)
 
     def recognize(self, samples: NDArray[Any], sample_rate: int) -> Result:
-        """Recognise a whole recording; the same answer as a stream, in larger steps.
+        """Recognise a whole recording; the same answer as a stream, in larger steps or one.
 
         Args:
             samples: mono, shape ``(n,)``, float32 or float64 in [-1, 1], or int16; ``n`` may be 0.
@@ -105,7 +118,8 @@ class Recognizer:
         Raises:
             AudioError, OptionsError, MissingDependencyError, ModelError: see ``Stream.accept_waveform``.
         """
-        stream = Stream(self._model, self._decoder, self._whole_step(samples, sample_rate))
+        step = self._whole_step(samples, sample_rate)
+        stream = Stream(self._model, self._decoder, step, self._max_whole_seconds)
         stream.accept_waveform(samples, sample_rate)
         stream.input_finished()
         return stream.result()
@@ -116,7 +130,7 @@ class Recognizer:
         Raises:
             AudioError, OptionsError, MissingDependencyError, ModelError: see ``Stream.accept_waveform``.
         """
-        feed = PcmFeed(self._model, self._whole_step(samples, sample_rate))
+        feed = open_feed(self._model, self._whole_step(samples, sample_rate), self._max_whole_seconds)
         nothing = np.zeros((0, len(self.vocabulary)), dtype=np.float32)
         return np.concatenate([nothing, *feed.accept(samples, sample_rate), *feed.finish()])
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kdcompress_runtime.errors import PicklingRefusedError, StreamStateError
-from kdcompress_runtime.feed import PcmFeed
+from kdcompress_runtime.feed import MAX_WHOLE_SECONDS, open_feed
 from kdcompress_runtime.result import Result
 
 if TYPE_CHECKING:
@@ -23,13 +23,20 @@ if TYPE_CHECKING:
 class Stream:
     """One recording on its way through a recogniser; made by ``Recognizer.create_stream``.
 
-    Results are the same however the audio is cut. Belongs to one thread at a time.
+    Results are the same however the audio is cut. Belongs to one thread at a time. A model that takes whole
+    recordings answers at ``input_finished``; until then the audio is kept, up to ``max_whole_seconds``.
     """
 
-    def __init__(self, model: CtcModel, decoder: Decoder[Any], chunk_frames: int) -> None:
+    def __init__(
+        self,
+        model: CtcModel,
+        decoder: Decoder[Any],
+        chunk_frames: int,
+        max_whole_seconds: float = MAX_WHOLE_SECONDS,
+    ) -> None:
         self._model = model
         self._decoder = decoder
-        self._feed = PcmFeed(model, chunk_frames)
+        self._feed = open_feed(model, chunk_frames, max_whole_seconds)
         self._state = decoder.init_state()
         self._frames = 0
         self._finished = False
@@ -49,6 +56,8 @@ class Stream:
 
         Raises:
             AudioError: samples that cannot be used; nothing of them was taken.
+            AudioTooLongError: more than ``max_whole_seconds`` for a model that takes whole recordings; nothing of
+                these samples was taken.
             OptionsError: the rate is not a positive integer.
             StreamStateError: the input was finished, or another thread is using the stream.
             MissingDependencyError: the rate must be changed and soxr is not installed.
@@ -72,7 +81,10 @@ class Stream:
                 self._decode(self._feed.finish())
 
     def partial_result(self) -> Result:
-        """What is recognised so far; later audio may change it."""
+        """What is recognised so far; later audio may change it.
+
+        Empty until ``input_finished`` where the model takes whole recordings.
+        """
         return Result.of(self._decoder.best(self._state), self._model.vocabulary, self._model.metadata)
 
     def result(self) -> Result:

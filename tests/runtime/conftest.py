@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 RATE, UNITS, PAST, AHEAD, HIDDEN = 8000, 80, 3, 2, 12
 KERNEL = PAST + 1 + AHEAD
+WINDOW = 100
 VOCABULARY = Vocabulary.from_symbols(["▁", *"abcdef"])
 
 
@@ -104,6 +106,51 @@ def make_model(weights: Weights) -> bytes:
     return model.SerializeToString()
 
 
+def make_whole_model() -> bytes:
+    """A graph that takes a recording whole: the mean over all of it goes into every frame, and no frame is padded.
+
+    Windows of ``WINDOW`` samples, one every ``UNITS``: n samples give ``(n - WINDOW) // UNITS + 1`` frames.
+    """
+    random = np.random.default_rng(5)
+    constants = {
+        "middle_axis": np.array([1]),
+        "last_axis": np.array([2]),
+        "filters": random.normal(0, 2.5 / np.sqrt(WINDOW), (HIDDEN, 1, WINDOW)).astype(np.float32),
+        "output": random.normal(0, 2.0, (HIDDEN, len(VOCABULARY))).astype(np.float32),
+    }
+    node = helper.make_node
+    nodes = [
+        node("Unsqueeze", ["pcm", "middle_axis"], ["channel"]),
+        node("Conv", ["channel", "filters"], ["heard"], strides=[UNITS]),
+        node("ReduceMean", ["heard", "last_axis"], ["mean"], keepdims=1),
+        node("Sub", ["heard", "mean"], ["centred"]),
+        node("Tanh", ["centred"], ["bent"]),
+        node("Transpose", ["bent"], ["by_time"], perm=[0, 2, 1]),
+        node("MatMul", ["by_time", "output"], ["logits"]),
+        node("LogSoftmax", ["logits"], ["log_probs"], axis=-1),
+    ]
+    value, real = helper.make_tensor_value_info, TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "whole",
+        [value("pcm", real, ["N", "samples"])],
+        [value("log_probs", real, ["N", "frames", len(VOCABULARY)])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+WHOLE = {
+    "streaming": False,
+    "states": [],
+    "lookahead_frames": 0,
+    "input": {"kind": "pcm", "name": "pcm", "units_per_frame": UNITS, "sample_rate": RATE, "min_units": 100},
+}
+"""Fields of ``bundle.json`` for the graph of ``make_whole_model``."""
+
+
 def metadata_row(files: dict[str, str]) -> dict[str, Any]:
     return {
         "format_version": 2,
@@ -158,6 +205,12 @@ def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def whole_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose model takes whole recordings."""
+    return write_bundle(tmp_path_factory.mktemp("whole"), model=make_whole_model(), **WHOLE)
+
+
+@pytest.fixture(scope="session")
 def recognizer(bundle_path: Path) -> Recognizer:
     return Recognizer.from_dir(bundle_path)
 
@@ -181,3 +234,18 @@ def posteriors() -> Any:
         return scores.astype(np.float32)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def ort_format(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Turn an ONNX file into onnxruntime's own format: ``ort_format(content) -> content``."""
+
+    def convert(content: bytes) -> bytes:
+        path = tmp_path_factory.mktemp("ort") / "model.ort"
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(path)
+        options.add_session_config_entry("session.save_model_format", "ORT")
+        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return path.read_bytes()
+
+    return convert
