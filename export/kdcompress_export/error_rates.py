@@ -14,7 +14,7 @@ from kdcompress_runtime.manifest import manifest_fingerprint, read_manifest
 from kdcompress_runtime.recognizer import Recognizer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from kdcompress_runtime.model import CtcModel
@@ -30,6 +30,12 @@ class ErrorRate:
     """Word errors a hundred reference words."""
     cer: float
     """Character errors a hundred reference characters."""
+    substitutions: float = 0.0
+    """Words taken for others, a hundred reference words."""
+    deletions: float = 0.0
+    """Words left out, a hundred reference words: how small models usually fail."""
+    insertions: float = 0.0
+    """Words that nobody said, a hundred reference words."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +82,75 @@ class PairedDifference:
     """Upper end of the 95 % interval."""
 
 
-def measure_error_rates(models: Mapping[str, CtcModel], manifest: Path, limit: int | None = None) -> ErrorRates:
+@dataclass(frozen=True)
+class ItemErrors:
+    """Errors of one model in every item of a manifest, in its order."""
+
+    substitutions: tuple[int, ...]
+    """Words taken for others."""
+    deletions: tuple[int, ...]
+    """Words left out."""
+    insertions: tuple[int, ...]
+    """Words that nobody said."""
+    characters: int
+    """Character errors in all."""
+
+    @property
+    def words(self) -> tuple[int, ...]:
+        """Word errors of each item."""
+        return tuple(map(sum, zip(self.substitutions, self.deletions, self.insertions, strict=True)))
+
+
+@dataclass(frozen=True)
+class References:
+    """What was said in the items that are scored."""
+
+    fingerprint: str
+    """Of the whole manifest."""
+    words: tuple[int, ...]
+    """Reference words of each item."""
+    characters: int
+    """Reference characters in all."""
+
+
+def measure_error_rates(
+    models: Mapping[str, CtcModel],
+    manifest: Path,
+    limit: int | None = None,
+    on_item: Callable[[int, int], None] | None = None,
+) -> ErrorRates:
     """Recognise the first ``limit`` items of a manifest (all when left out) with each model, greedily.
+
+    Args:
+        models: by precision, or by any other name.
+        manifest: JSONL.
+        limit: most items.
+        on_item: called after each item with how many are done and how many there are.
 
     Raises:
         ManifestError, AudioError: the manifest or a recording cannot be read.
     """
+    references, errors = count_errors(models, manifest, limit, on_item)
+    return combine(references, errors)
+
+
+def count_errors(
+    models: Mapping[str, CtcModel],
+    manifest: Path,
+    limit: int | None = None,
+    on_item: Callable[[int, int], None] | None = None,
+) -> tuple[References, dict[str, ItemErrors]]:
+    """Recognise a manifest as ``measure_error_rates`` does and return the errors of each model in each item.
+
+    Every recording is read once.
+    """
     recognizers = {name: Recognizer(model) for name, model in models.items()}
     words: list[int] = []
     characters = 0
-    word_errors: dict[str, list[int]] = {name: [] for name in models}
+    kinds: dict[str, list[tuple[int, int, int]]] = {name: [] for name in models}
     character_errors = dict.fromkeys(models, 0)
-    for entry in islice(read_manifest(manifest), limit):
+    entries = list(islice(read_manifest(manifest), limit))
+    for done, entry in enumerate(entries, 1):
         reference = " ".join(entry.text.split())
         words.append(len(reference.split()))
         characters += len(reference)
@@ -95,19 +158,41 @@ def measure_error_rates(models: Mapping[str, CtcModel], manifest: Path, limit: i
         for name, recognizer in recognizers.items():
             text = recognizer.recognize(samples, rate).text
             counts = jiwer.process_words(reference, text)
-            word_errors[name].append(counts.substitutions + counts.deletions + counts.insertions)
+            kinds[name].append((counts.substitutions, counts.deletions, counts.insertions))
             letters = jiwer.process_characters(reference, text)
             character_errors[name] += letters.substitutions + letters.deletions + letters.insertions
-    total = max(1, sum(words))
+        if on_item:
+            on_item(done, len(entries))
+    found = {
+        name: ItemErrors(
+            tuple(item[0] for item in items),
+            tuple(item[1] for item in items),
+            tuple(item[2] for item in items),
+            character_errors[name],
+        )
+        for name, items in kinds.items()
+    }
+    return References(manifest_fingerprint(manifest), tuple(words), characters), found
+
+
+def combine(references: References, errors: Mapping[str, ItemErrors]) -> ErrorRates:
+    """Rates of models whose errors were counted in the same items, together or one after the other."""
+    total = max(1, sum(references.words))
     rates = {
-        name: ErrorRate(100.0 * sum(word_errors[name]) / total, 100.0 * character_errors[name] / max(1, characters))
-        for name in models
+        name: ErrorRate(
+            wer=100.0 * sum(found.words) / total,
+            cer=100.0 * found.characters / max(1, references.characters),
+            substitutions=100.0 * sum(found.substitutions) / total,
+            deletions=100.0 * sum(found.deletions) / total,
+            insertions=100.0 * sum(found.insertions) / total,
+        )
+        for name, found in errors.items()
     }
     return ErrorRates(
-        fingerprint=manifest_fingerprint(manifest),
-        utterances=len(words),
-        words=sum(words),
+        fingerprint=references.fingerprint,
+        utterances=len(references.words),
+        words=sum(references.words),
         rates=rates,
-        word_errors={name: tuple(errors) for name, errors in word_errors.items()},
-        reference_words=tuple(words),
+        word_errors={name: found.words for name, found in errors.items()},
+        reference_words=references.words,
     )
