@@ -53,6 +53,8 @@ def measure_footprint(
 def stream_once(bundle: Path, precision: str, audio: Path, decoder: DecoderOptions) -> Footprint:
     """Load ``bundle`` in this process, stream ``audio`` in pieces of its chunk size, and read the memory.
 
+    A model that takes whole recordings keeps the pieces and runs at the end: that is what it needs.
+
     Raises:
         KdcompressError: the bundle or the audio cannot be used.
     """

@@ -101,7 +101,7 @@ def _alone(best: VariantSummary) -> str:
     elif wer.low is not None:
         text += f" (95 % interval {percent(wer.low)} to {percent(wer.high)})"
     text += f" at {megabytes(best.info.size_bytes)} MB"
-    if best.speed is not None:
+    if best.speed is not None and best.speed.chunk_p95_ms is not None and best.info.chunk_ms is not None:
         text += f" and computes a {best.info.chunk_ms:.0f} ms chunk in {best.speed.chunk_p95_ms:.1f} ms (p95)"
     return text + "; there is nothing to compare it with."
 

@@ -66,8 +66,8 @@ def _row(variant: VariantSummary) -> tuple[str, ...]:
         words.megabytes(variant.info.size_bytes),
         words.millions(variant.info.parameters),
         words.number(None if speed is None else speed.rtf_median, 5),
-        words.milliseconds(None if speed is None else speed.chunk_p50_ms),
-        words.milliseconds(None if speed is None else speed.chunk_p95_ms),
+        words.chunk_time(None if speed is None else speed.chunk_p50_ms, streaming=variant.info.streaming),
+        words.chunk_time(None if speed is None else speed.chunk_p95_ms, streaming=variant.info.streaming),
         words.megabytes(None if memory is None else memory.peak, 0),
     )
 

@@ -47,7 +47,7 @@ class RawSpeed:
     whole: tuple[tuple[float, ...], ...]
     """Recognition of the whole utterance: rounds by utterances."""
     chunks: tuple[float, ...]
-    """Every full chunk of every utterance and round."""
+    """Every full chunk of every utterance and round; none for a model that takes whole recordings."""
     finals: tuple[float, ...]
     """From ``input_finished`` to the result, every utterance and round."""
 
@@ -128,7 +128,7 @@ def summarise_speed(record: SpeedRecord, name: str, baseline: str) -> Speed | No
     whole = np.array(raw.whole)
     durations = np.array([utterance.duration for utterance in record.utterances])
     typical = np.median(whole, axis=0)
-    chunks = 1000 * np.array(raw.chunks or (np.nan,))
+    chunks = 1000 * np.array(raw.chunks) if raw.chunks else None
     speedup = None
     if against is not None and name != baseline:
         speedup = float(np.median(np.array(against.whole) / whole))
@@ -140,9 +140,9 @@ def summarise_speed(record: SpeedRecord, name: str, baseline: str) -> Speed | No
         rtf_total=float(typical.sum() / durations.sum()),
         speedup=speedup,
         chunks=len(raw.chunks),
-        chunk_p50_ms=float(np.percentile(chunks, 50)),
-        chunk_p95_ms=float(np.percentile(chunks, 95)),
-        chunk_max_ms=float(chunks.max()),
+        chunk_p50_ms=None if chunks is None else float(np.percentile(chunks, 50)),
+        chunk_p95_ms=None if chunks is None else float(np.percentile(chunks, 95)),
+        chunk_max_ms=None if chunks is None else float(chunks.max()),
         final_p95_ms=float(np.percentile(1000 * np.array(raw.finals), 95)),
     )
 
@@ -164,7 +164,10 @@ def _time_whole(recognizer: Recognizer, samples: NDArray[np.float32]) -> float:
 
 
 def _time_stream(recognizer: Recognizer, samples: NDArray[np.float32]) -> tuple[list[float], float]:
-    """Feed chunk-sized pieces; returns the seconds of each full piece and of the final result."""
+    """Feed chunk-sized pieces; returns the seconds of each full piece and of the final result.
+
+    A model that takes whole recordings computes nothing before the end, so its pieces are not counted.
+    """
     metadata = recognizer.metadata
     piece = metadata.chunk_frames * metadata.input.units_per_frame
     stream = recognizer.create_stream()
@@ -174,7 +177,7 @@ def _time_stream(recognizer: Recognizer, samples: NDArray[np.float32]) -> tuple[
         begin = perf_counter()
         stream.accept_waveform(part, _rate(recognizer))
         stream.partial_result()
-        if len(part) == piece:
+        if metadata.streaming and len(part) == piece:
             steps.append(perf_counter() - begin)
     begin = perf_counter()
     stream.input_finished()

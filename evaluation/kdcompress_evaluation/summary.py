@@ -105,14 +105,16 @@ class Speed:
     """Baseline's time over this variant's: median over utterances and rounds; ``None`` for the baseline."""
     chunks: int
     """Streaming steps timed."""
-    chunk_p50_ms: float
-    """Median compute time of a chunk."""
-    chunk_p95_ms: float
+    chunk_p50_ms: float | None
+    """Median compute time of a chunk; ``None``, as the next two, when no chunk was timed: the model does not stream,
+    or every utterance is shorter than a chunk."""
+    chunk_p95_ms: float | None
     """95th percentile."""
-    chunk_max_ms: float
+    chunk_max_ms: float | None
     """Longest."""
     final_p95_ms: float
-    """95th percentile of the time from the end of the input to the final result."""
+    """95th percentile of the time from the end of the input to the final result. A model that takes whole recordings
+    does everything then."""
 
 
 @dataclass(frozen=True)

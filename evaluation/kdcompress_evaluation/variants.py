@@ -47,14 +47,19 @@ class VariantInfo:
     """Trained parameters."""
     sample_rate: int
     """Hz."""
-    lookahead_ms: float
-    """How far the output lags the input."""
-    chunk_ms: float
-    """Audio in one streaming step."""
+    lookahead_ms: float | None
+    """How far the output lags the input; ``None`` when the model takes whole recordings."""
+    chunk_ms: float | None
+    """Audio in one streaming step; ``None`` when the model takes whole recordings."""
     provenance: dict[str, Any]
     """As in ``bundle.json``: teacher, method, recipe, data fingerprints, versions, licence."""
     measured: dict[str, Any]
     """As in ``bundle.json``: what export proved."""
+
+    @property
+    def streaming(self) -> bool:
+        """Whether it recognises in chunks."""
+        return self.chunk_ms is not None
 
     @property
     def method(self) -> str:
@@ -143,8 +148,8 @@ def describe(bundle: Bundle, name: str, precision: str) -> VariantInfo:
         size_bytes=bundle.size(precision),
         parameters=meta.parameters,
         sample_rate=meta.input.sample_rate or 0,
-        lookahead_ms=meta.lookahead_frames * meta.frame_shift_ms,
-        chunk_ms=meta.chunk_frames * meta.frame_shift_ms,
+        lookahead_ms=meta.lookahead_frames * meta.frame_shift_ms if meta.streaming else None,
+        chunk_ms=meta.chunk_frames * meta.frame_shift_ms if meta.streaming else None,
         provenance=dict(meta.provenance),
         measured=dict(meta.measured),
     )

@@ -64,6 +64,11 @@ def milliseconds(value: float | None) -> str:
     return MISSING if value is None else f"{value:.2f}"
 
 
+def chunk_time(value: float | None, *, streaming: bool) -> str:
+    """Time of a chunk, or why there is none."""
+    return milliseconds(value) if streaming else "not streaming"
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """A plain number with fixed decimals."""
     return MISSING if value is None else f"{value:.{digits}f}"

@@ -32,8 +32,8 @@ def spell(text: str) -> np.ndarray:
     return np.repeat(np.array(frames, dtype=np.float32) / (2 * CLASSES), UNITS)
 
 
-def write_graph(path: Path, heard: dict[str, str]) -> None:
-    """The graph: one frame of look-ahead kept in a cache, the level of a frame is its label."""
+def write_graph(path: Path, heard: dict[str, str], *, streaming: bool = True) -> None:
+    """The graph: the level of a frame is its label; with one frame of look-ahead in a cache when it streams."""
     target = list(range(CLASSES))
     for said, instead in heard.items():
         target[VOCABULARY.symbols.index(said)] = VOCABULARY.symbols.index(instead)
@@ -67,17 +67,18 @@ def write_graph(path: Path, heard: dict[str, str]) -> None:
         helper.make_node("LogSoftmax", ["logits"], ["log_probs"], axis=-1),
     ]
     value = helper.make_tensor_value_info
+    inputs = [value("pcm", TensorProto.FLOAT, ["N", "samples"])]
+    outputs = [value("log_probs", TensorProto.FLOAT, ["N", "frames", CLASSES])]
+    if streaming:
+        inputs.append(value("cache", TensorProto.FLOAT, ["N", UNITS]))
+        outputs.append(value("next_cache", TensorProto.FLOAT, ["N", UNITS]))
+    else:
+        nodes[:3] = [helper.make_node("Identity", ["pcm"], ["late"])]
     graph = helper.make_graph(
         nodes,
         "speller",
-        [
-            value("pcm", TensorProto.FLOAT, ["N", "samples"]),
-            value("cache", TensorProto.FLOAT, ["N", UNITS]),
-        ],
-        [
-            value("log_probs", TensorProto.FLOAT, ["N", "frames", CLASSES]),
-            value("next_cache", TensorProto.FLOAT, ["N", UNITS]),
-        ],
+        inputs,
+        outputs,
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
@@ -90,27 +91,30 @@ def write_bundle(
     name: str,
     heard: dict[str, dict[str, str]] | None = None,
     padding: int = 0,
+    *,
+    streaming: bool = True,
 ) -> Path:
     """A bundle folder; ``heard`` gives for each precision the letters it confuses."""
     folder.mkdir(parents=True)
     heard = heard or {"float32": {}}
     for precision, confused in heard.items():
-        write_graph(folder / f"{precision}.onnx", confused)
+        write_graph(folder / f"{precision}.onnx", confused, streaming=streaming)
     (folder / "tokens.txt").write_text(VOCABULARY.dumps(), encoding="utf-8")
     files = [f"{precision}.onnx" for precision in heard] + ["tokens.txt"]
     metadata = BundleMetadata(
         name=name,
         task="speech",
         input=InputSpec("pcm", "pcm", UNITS, RATE),
-        states=(StateSpec("cache", ("N", UNITS)),),
+        states=(StateSpec("cache", ("N", UNITS)),) if streaming else (),
         frame_shift_ms=40.0,
         subsampling_factor=4,
-        lookahead_frames=1,
+        lookahead_frames=int(streaming),
         chunk_frames=4,
         models=tuple(ModelFile(precision, f"{precision}.onnx") for precision in heard),
         default_precision=next(iter(heard)),
         parameters=1234,
         blank_id=0,
+        streaming=streaming,
         provenance={
             "recipe": "toy",
             "run": {"teachers": [{"name": "digits-big", "kind": "conventional"}]},

@@ -19,6 +19,7 @@ from kdcompress_evaluation.speed import (
     pick_utterances,
     summarise_speed,
 )
+from kdcompress_evaluation.summary import Summary
 from kdcompress_runtime import DecoderOptions
 
 if TYPE_CHECKING:
@@ -57,9 +58,57 @@ def test_every_variant_is_timed_on_the_same_utterances(make_bundle: Any, manifes
     assert len(found.variants["one-float32"].chunks) == 2 * full_chunks
     speed = summary.variants[1].speed
     assert speed is not None
+    assert speed.chunk_p50_ms
+    assert speed.chunk_p95_ms
+    assert speed.chunk_max_ms
     assert 0 < speed.chunk_p50_ms <= speed.chunk_p95_ms <= speed.chunk_max_ms
     assert summary.variants[0].memory is not None
     assert summary.variants[0].memory.peak >= summary.variants[0].memory.imported > 10_000_000
+
+
+def test_a_model_that_takes_whole_recordings_has_no_chunk_times(
+    make_bundle: Any, manifest: Path, tmp_path: Path
+) -> None:
+    bundles = [make_bundle(tmp_path / "one", "one"), make_bundle(tmp_path / "two", "two", streaming=False)]
+    summary = evaluate(bundles, {"m": manifest}, tmp_path / "out", TIMED)
+    streaming, whole = summary.variants
+    assert whole.pooled.words == streaming.pooled.words
+    assert (whole.info.chunk_ms, whole.info.lookahead_ms) == (None, None)
+    assert whole.on_latency_front is None
+    assert whole.memory is not None
+    assert whole.speed is not None
+    assert whole.speed.chunks == 0
+    assert (whole.speed.chunk_p50_ms, whole.speed.chunk_p95_ms, whole.speed.chunk_max_ms) == (None, None, None)
+    assert whole.speed.final_p95_ms > 0
+    written = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert written["variants"][1]["speed"]["chunk_p95_ms"] is None
+    assert Summary.read(tmp_path / "out" / "report.json") == summary
+    table = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert [line.count("not streaming") for line in table.splitlines() if "labels" in line or "digits-big" in line] == [
+        0,
+        2,
+    ]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count(">not streaming<") == 2
+    assert "whole recordings" in page
+    assert "A chunk is 160 ms of audio; look-ahead 40 ms." in page
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_headline_for_a_model_without_chunks(
+    make_bundle: Any, manifest: Path, tmp_path: Path, order: tuple[int, int]
+) -> None:
+    """Alone, and as the chosen one on either side of the comparison."""
+    whole = make_bundle(tmp_path / "two", "two", streaming=False)
+    evaluate([whole], {"m": manifest}, tmp_path / "alone", TIMED)
+    page = (tmp_path / "alone" / "report.html").read_text(encoding="utf-8")
+    assert "From end to answer, p95" in page
+    assert "A chunk is" not in page
+    both = [make_bundle(tmp_path / "one", "one", padding=9000), whole]
+    summary = evaluate([both[i] for i in order], {"m": manifest}, tmp_path / "both", TIMED)
+    page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
+    expected = {"one-float32": "ms chunk, p95", "two-float32": "From end to answer, p95"}[summary.chosen]
+    assert expected in page
 
 
 def test_times_are_kept_until_something_changes(make_bundle: Any, manifest: Path, tmp_path: Path) -> None:
