@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 import torch
-from onnx import TensorProto, checker, helper
+from onnx import TensorProto, checker, helper, numpy_helper
 from torch import Tensor, nn
 from torch.export import Dim
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 OPSET = 18
 """The exporter's own opset; later ones are refused by older runtimes, earlier ones not reached reliably."""
 FRAMES_AXIS = "frames"
+STUDENT = "student"
+"""Where ``StepModule`` keeps the student; the names of weights start with it."""
 _EXAMPLE_BATCH, _EXAMPLE_FRAMES = 2, 3  # not 1: torch would take a 1 for a constant
 
 
@@ -66,6 +68,7 @@ def convert(student: Student, num_tokens: int, geometry: Mapping[str, Any]) -> b
     """
     model = _export(student)
     fold_batch_norm(model)
+    _name_matrices(model, student)
     _name_axes(model)
     strip(model)
     helper.set_model_props(model, {METADATA_KEY: json.dumps(geometry, ensure_ascii=False, sort_keys=True)})
@@ -148,6 +151,25 @@ def _export(student: Student) -> ModelProto:
         raise GraphError("torch.onnx.export gave no program; export with another version of torch")
     model: ModelProto = onnx.load_from_string(program.model_proto.SerializeToString())
     return model
+
+
+def _name_matrices(model: ModelProto, student: Student) -> None:
+    """Give the weight of a linear layer its name back, which it loses when the exporter transposes it."""
+    names = {
+        (tuple(weight.T.shape), weight.T.contiguous().numpy().tobytes()): f"{STUDENT}.{name}"
+        for name, weight in student.state_dict().items()
+        if weight.ndim == 2
+    }
+    renamed = {}
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) == 2 and "." not in tensor.name:
+            content = numpy_helper.to_array(tensor)
+            name = names.pop((content.shape, content.tobytes()), None)
+            if name is not None:
+                renamed[tensor.name] = name
+                tensor.name = name
+    for node in model.graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
 
 
 def _name_axes(model: ModelProto) -> None:
