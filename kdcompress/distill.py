@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from kdcompress.data.batch import Batch
     from kdcompress.recipe import Recipe, TrainConfig
+    from kdcompress.run import TrainedRun
     from kdcompress.targets import Memo
 
     Progress = Callable[[int, int, dict[str, float]], None]
@@ -248,6 +249,14 @@ def dev_measurements(trainer: Trainer) -> dict[str, float]:
     return measure(trainer.network, batches, trainer.vocabulary, sees_labels=recipe.model.sees_labels)
 
 
+def simulated_measurements(trainer: Trainer) -> dict[str, float]:
+    """Measure the network on ``data.dev`` as its simulated int8 self; nothing where int8 is not simulated."""
+    if trainer.model.simulation is None:
+        return {}
+    with trainer.model.simulation.on(trainer.network):
+        return dev_measurements(trainer)
+
+
 def alignment_of(trainer: Trainer) -> dict[str, Any] | None:
     """Spikes of the network beside those of its one teacher on ``data.dev``, see ``kdcompress.alignment``.
 
@@ -269,7 +278,8 @@ def finish(updates: Updates) -> dict[str, Any]:
 
     ``run.json`` holds name, kind, seed, steps, seconds and parameters; ``losses`` by their keys; ``dev``, the last
     measurements; ``data`` and ``versions``; with teachers ``teachers`` and, if there is one, ``alignment`` (fields of
-    ``Alignment``); of a network that sees labels ``leak``.
+    ``Alignment``); with ``init`` the run it started from; with ``quantization_aware`` what dev gives in simulated
+    int8; of a network that sees labels ``leak``.
     """
     trainer, seconds = updates.trainer, updates.seconds
     recipe, folder, network = trainer.recipe, trainer.folder, trainer.network
@@ -287,14 +297,11 @@ def finish(updates: Updates) -> dict[str, Any]:
         "versions": versions(),
     }
     if trainer.teachers:
-        summary["teachers"] = [
-            {
-                "name": teacher.recipe.name,
-                "kind": teacher.recipe.model.kind,
-                "sha256": file_sha256(teacher.folder.weights),
-            }
-            for teacher in trainer.teachers
-        ]
+        summary["teachers"] = [_named(teacher) for teacher in trainer.teachers]
+    if trainer.start:
+        summary["init"] = _named(trainer.start)
+    if simulated := simulated_measurements(trainer):
+        summary["quantization_aware"] = {"dev": simulated}
     if alignment := alignment_of(trainer):
         summary["alignment"] = alignment
     if recipe.model.sees_labels and trainer.dev:
@@ -308,6 +315,11 @@ def finish(updates: Updates) -> dict[str, Any]:
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
     return summary
+
+
+def _named(run: TrainedRun) -> dict[str, str]:
+    """What ``run.json`` says of a run that this one was made from."""
+    return {"name": run.recipe.name, "kind": run.recipe.model.kind, "sha256": file_sha256(run.folder.weights)}
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

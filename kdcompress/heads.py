@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from kdcompress.errors import RecipeError
 from kdcompress.losses.base import Shapes
+from kdcompress.quantization_aware import Simulation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kdcompress.losses.base import LossConfig
     from kdcompress.network import CtcNetwork, Outputs
+    from kdcompress.quantization_aware import QuantizationAware
     from kdcompress.run import TrainedRun
 
 
 class WithHeads(nn.Module):
     """One forward pass through the network and every head, so that several processes see one module."""
 
-    def __init__(self, network: CtcNetwork, heads: Mapping[str, nn.Module]) -> None:
+    def __init__(
+        self, network: CtcNetwork, heads: Mapping[str, nn.Module], simulation: Simulation | None = None
+    ) -> None:
         super().__init__()
         self.network = network
         self.heads = nn.ModuleDict(heads)
+        self.simulation = simulation
 
     def forward(
         self, features: Tensor, frame_lens: Tensor, labels: Tensor, label_lens: Tensor
     ) -> tuple[Outputs, dict[str, Tensor]]:
         """See ``CtcNetwork.outputs``; and what each head says, by the key of its loss."""
-        outputs = self.network.outputs(features, frame_lens, labels, label_lens)
+        with self.simulation.on(self.network) if self.simulation else nullcontext():
+            outputs = self.network.outputs(features, frame_lens, labels, label_lens)
         return outputs, {key: head(outputs, frame_lens, labels, label_lens) for key, head in self.heads.items()}
 
     def fitted(self, key: str) -> dict[str, Tensor]:
@@ -38,13 +45,17 @@ class WithHeads(nn.Module):
 
 
 def with_heads(
-    network: CtcNetwork, losses: tuple[LossConfig, ...], num_tokens: int, teachers: tuple[TrainedRun, ...]
+    network: CtcNetwork,
+    losses: tuple[LossConfig, ...],
+    num_tokens: int,
+    teachers: tuple[TrainedRun, ...],
+    quantization_aware: QuantizationAware | None = None,
 ) -> WithHeads:
-    """Build the heads that the losses ask for.
+    """Build the heads that the losses ask for, and the simulation of int8 if one is asked for.
 
     Raises:
         RecipeError: a loss looks at a block that the network, or its teacher, does not have, or its settings do not
-            fit the block.
+            fit the block; or no layer of the network is one that would be quantized.
     """
     shapes = Shapes(
         num_tokens=num_tokens,
@@ -64,4 +75,9 @@ def with_heads(
             raise RecipeError(f"losses.{loss.key}: {error}") from error
         if head is not None:
             heads[loss.key] = head
-    return WithHeads(network, heads)
+    simulation = Simulation(quantization_aware, network) if quantization_aware else None
+    if simulation and not simulation.layers:
+        raise RecipeError(
+            "quantization_aware: the model has no linear layers for scheme dynamic; set the scheme to static"
+        )
+    return WithHeads(network, heads, simulation)

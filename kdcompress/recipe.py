@@ -12,7 +12,8 @@ from pydantic import Field, field_validator, model_validator
 from kdcompress.losses import AnyLoss  # noqa: TC001 (pydantic needs it at run time)
 from kdcompress.losses.ctc import CtcLoss
 from kdcompress.losses.frame_kl import FrameKlLoss
-from kdcompress.model_settings import ModelConfig  # noqa: TC001 (pydantic needs it at run time)
+from kdcompress.model_settings import ModelConfig, StudentConfig
+from kdcompress.quantization_aware import QuantizationAware  # noqa: TC001 (pydantic needs it at run time)
 from kdcompress.settings import Settings
 from kdcompress.teachers.ensemble import AnyCombination, Single
 
@@ -201,6 +202,8 @@ class Recipe(Settings):
     """Changes to training items."""
     model: ModelConfig
     """What is trained: a student or a teacher."""
+    init: Path | None = None
+    """Folder of a finished run of the same model whose weights the training starts from; none: fresh weights."""
     train: TrainConfig = TrainConfig()
     """The loop."""
     distill: DistillConfig | None = None
@@ -208,6 +211,8 @@ class Recipe(Settings):
     losses: tuple[AnyLoss, ...] = Field(default_factory=default_losses, min_length=1)
     """What is minimised: the weighted sum of these. Left out: CTC; with a teacher mostly frame KL, answered late enough
     for the student to have heard what a full-context teacher has (``docs/methods.md``)."""
+    quantization_aware: QuantizationAware | None = None
+    """Round in training as the int8 file will; none: train in float32 alone."""
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
@@ -221,8 +226,16 @@ class Recipe(Settings):
             raise ValueError(f"losses: {taught[0]!r} needs a teacher; add a distill section")
         if self.distill and not taught:
             raise ValueError("distill: no loss looks at a teacher; add one such as frame_kl to losses")
+        if self.quantization_aware and not isinstance(self.model, StudentConfig):
+            raise ValueError(f"quantization_aware: model.kind {self.model.kind} is a teacher, which has no int8 file")
+        if self.quantization_aware and self.train.precision != "float32":
+            raise ValueError("quantization_aware: bf16 rounds as coarsely as int8; set train.precision to float32")
         return self
 
     def dumps(self) -> str:
-        """Return the resolved recipe as YAML; ``load_recipe`` reads it back."""
-        return yaml.safe_dump(self.model_dump(mode="json", by_alias=True), sort_keys=False)
+        """Return the resolved recipe as YAML; ``load_recipe`` reads it back.
+
+        What a recipe does without and earlier versions did not know is left out: checkpoints go by this text.
+        """
+        without = {key for key in ("init", "quantization_aware") if getattr(self, key) is None}
+        return yaml.safe_dump(self.model_dump(mode="json", by_alias=True, exclude=without), sort_keys=False)

@@ -17,6 +17,7 @@ from kdcompress.heads import WithHeads, with_heads
 from kdcompress.layers import frame_mask
 from kdcompress.losses.base import Head
 from kdcompress.run import RunFolder, TrainedRun, build_network, load_run
+from kdcompress.start import start_from
 from kdcompress.targets import answer, check_teacher, dev_errors, hear
 from kdcompress_runtime.manifest import read_manifest
 
@@ -53,6 +54,8 @@ class Trainer:
     dev: list[Item]
     """Items of ``data.dev``, read before the first update so that a bad one does not end a long run; or none."""
     teachers: tuple[TrainedRun, ...]
+    start: TrainedRun | None = None
+    """The run whose weights this one began with."""
 
     @property
     def network(self) -> CtcNetwork:
@@ -79,7 +82,8 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
             f"train.batch_size {recipe.train.batch_size} cannot be divided by {accelerator.num_processes} processes"
         )
     teachers = load_teachers(recipe, {} if loaded is None else loaded)
-    vocabulary = teachers[0].vocabulary if teachers else _training_vocabulary(recipe)
+    start = load_run(recipe.init) if recipe.init else None
+    vocabulary = _vocabulary(recipe, teachers, start)
     set_seed(recipe.seed)
     network = build_network(recipe, len(vocabulary))
     task = TASKS[recipe.task]
@@ -95,8 +99,11 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
     if len(batches.items) < accelerator.num_processes:
         raise RecipeError(f"{recipe.data.train}: fewer items than the {accelerator.num_processes} processes")
     dev = task.items(recipe.data.dev, recipe, vocabulary, network.units_per_frame) if recipe.data.dev else []
-    _set_feature_statistics(network, batches, recipe.train.steps)
-    model = with_heads(network, recipe.losses, len(vocabulary), teachers)
+    if start:
+        start_from(start, network, recipe, vocabulary)
+    else:
+        _set_feature_statistics(network, batches, recipe.train.steps)
+    model = with_heads(network, recipe.losses, len(vocabulary), teachers, recipe.quantization_aware)
     optimizer = _optimizer(model, recipe.train)
     if accelerator.is_main_process:
         write_text(folder.recipe, recipe.dumps())
@@ -105,7 +112,8 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
         teacher.network.to(accelerator.device)
     model.to(accelerator.device)
     _prepare_heads(model, recipe, batches, teachers, accelerator.device)
-    return Trainer(recipe, folder, accelerator, vocabulary, model, optimizer, batches, dev, teachers)
+    _calibrate(model, recipe, batches, accelerator.device)
+    return Trainer(recipe, folder, accelerator, vocabulary, model, optimizer, batches, dev, teachers, start)
 
 
 def load_teachers(recipe: Recipe, loaded: Loaded) -> tuple[TrainedRun, ...]:
@@ -124,12 +132,7 @@ def load_teachers(recipe: Recipe, loaded: Loaded) -> tuple[TrainedRun, ...]:
             loaded[path] = load_run(path)
     teachers = tuple(loaded[path] for path in recipe.distill.teachers)
     first = teachers[0]
-    missing = sorted(set(_training_vocabulary(recipe).symbols) - set(first.vocabulary.symbols))
-    if missing:
-        raise VocabularyError(
-            f"{first.folder.path}: the teacher does not know {missing}, which data.train holds; "
-            "train the teacher on texts that hold them, or normalise the texts"
-        )
+    _check_texts(first, recipe, "the teacher")
     for teacher in teachers:
         check_teacher(teacher, recipe, first.vocabulary)
     try:
@@ -137,6 +140,25 @@ def load_teachers(recipe: Recipe, loaded: Loaded) -> tuple[TrainedRun, ...]:
     except ValueError as error:
         raise RecipeError(f"distill.combine: {error}") from error
     return teachers
+
+
+def _vocabulary(recipe: Recipe, teachers: tuple[TrainedRun, ...], start: TrainedRun | None) -> Vocabulary:
+    """Tokens of the teachers, else of the run that this one starts from, else of the training texts."""
+    if teachers:
+        return teachers[0].vocabulary
+    if start is None:
+        return _training_vocabulary(recipe)
+    _check_texts(start, recipe, "the run to start from")
+    return start.vocabulary
+
+
+def _check_texts(run: TrainedRun, recipe: Recipe, who: str) -> None:
+    missing = sorted(set(_training_vocabulary(recipe).symbols) - set(run.vocabulary.symbols))
+    if missing:
+        raise VocabularyError(
+            f"{run.folder.path}: {who} does not know {missing}, which data.train holds; "
+            f"train {who} on texts that hold them, or normalise the texts"
+        )
 
 
 def _training_vocabulary(recipe: Recipe) -> Vocabulary:
@@ -175,6 +197,17 @@ def _prepare_heads(
         head = model.heads[loss.key]
         if isinstance(head, Head):
             loss.prepare(head, frames, recipe.seed)
+
+
+def _calibrate(model: WithHeads, recipe: Recipe, batches: Dataset[Batch], device: torch.device) -> None:
+    """Take the ranges of the simulated int8, if there is one, from the first training batches."""
+    config = recipe.quantization_aware
+    if model.simulation is None or config is None:
+        return
+    for step in range(min(config.calibration_batches, recipe.train.steps)):
+        heard = hear(model.network, recipe, batches[step].to(device))
+        with model.simulation.observing(model.network):
+            model.network.outputs(heard.features, heard.frame_lens, heard.labels, heard.label_lens)
 
 
 def _optimizer(model: WithHeads, config: TrainConfig) -> torch.optim.Optimizer:
