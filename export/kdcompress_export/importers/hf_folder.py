@@ -179,7 +179,7 @@ def _table(folder: Path) -> tuple[Path, dict[str, Any]]:
     if not file.is_file():
         raise ForeignModelError(f"{folder}: no vocab.json and no tokenizer.json; save the model's tokenizer there, too")
     row = read_json(file)
-    table = row.get("model", {}).get("vocab") if isinstance(row.get("model"), dict) else None
+    table: object = row.get("model", {}).get("vocab") if isinstance(row.get("model"), dict) else None
     if isinstance(table, list):  # sentencepiece: pairs of symbol and score
         table = {pair[0]: index for index, pair in enumerate(table)}
     if not isinstance(table, dict):

@@ -176,7 +176,7 @@ def _shortest(model: Any, receptive_field: int, stride: int) -> int:  # noqa: AN
 
 
 class _Torch:
-    """The original: transformers' feature extractor and model. ``(N, n)`` samples -> ``(N, T, C)`` log-probabilities."""
+    """The original, transformers' extractor and model: ``(N, n)`` samples to ``(N, T, C)`` log-probabilities."""
 
     def __init__(self, model: Any, audio: RawAudio) -> None:  # noqa: ANN401
         from transformers import Wav2Vec2FeatureExtractor

@@ -61,9 +61,8 @@ def compare_with_origin(
     wrong = {name: value for name, value in found.items() if not value <= atol}
     if wrong:
         listed = "; ".join(f"{name}: {value:.2g}" for name, value in wrong.items())
-        raise ParityError(
-            f"the graph differs from {origin} by more than {atol:g} in {len(wrong)} of {len(found)} comparisons: {listed}"
-        )
+        count = f"{len(wrong)} of {len(found)} comparisons"
+        raise ParityError(f"the graph differs from {origin} by more than {atol:g} in {count}: {listed}")
     worst = max(found.values())
     return {"origin": origin, "atol": atol, "max_abs_diff": worst, "comparisons": len(found), "cases": found}
 

@@ -6,7 +6,7 @@ import logging
 import os
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,9 @@ def quiet_and_offline() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from transformers.utils import logging as chatter
+            from transformers.utils import logging as transformers_logging
+
+            chatter: Any = transformers_logging
 
             bars = chatter.is_progress_bar_enabled()
             levels = [logger.level for logger in loggers]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from onnx import TensorProto, checker, helper, numpy_helper, version_converter
+from onnx import TensorProto, checker, helper, inliner, numpy_helper, version_converter
 from onnx.external_data_helper import load_external_data_for_tensor
 
 from kdcompress_export.convert import FRAMES_AXIS, OPSET, check_graph
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from onnx import GraphProto, ModelProto, NodeProto, TensorProto as Tensor
+    from onnx import GraphProto, ModelProto, NodeProto
+    from onnx import TensorProto as Tensor
 
     from kdcompress_runtime.bundle import BundleMetadata
 
@@ -62,7 +63,7 @@ def load_graph(file: Path) -> ModelProto:
     for tensor in _tensors(model.graph):
         _embed(tensor, file)
     if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+        model = inliner.inline_local_functions(model)
     return model
 
 
@@ -92,10 +93,9 @@ def _embed(tensor: Tensor, file: Path) -> None:
         raise ForeignModelError(
             f"{file}: the data of {tensor.name} cannot be read from {location} ({error})"
         ) from error
-    if len(tensor.raw_data) != _size(tensor):
-        raise ForeignModelError(
-            f"{file}: {location} holds {len(tensor.raw_data)} of the {_size(tensor)} bytes of {tensor.name}; copy it again"
-        )
+    found, size = len(tensor.raw_data), _size(tensor)
+    if found != size:
+        raise ForeignModelError(f"{file}: {location} holds {found} of the {size} bytes of {tensor.name}; copy it again")
     tensor.data_location = TensorProto.DEFAULT
     del tensor.external_data[:]
 
@@ -136,7 +136,7 @@ def to_opset(model: ModelProto, file: str) -> ModelProto:
         versions = ", ".join(str(entry.version) for entry in kept) or "none"
         reason = str(error).strip().partition("\n")[0]
         raise UnsupportedModelError(
-            f"{file} has opset {versions}, which cannot be converted to {OPSET} ({reason}); export it with opset {OPSET}"
+            f"{file} has opset {versions}, which cannot become {OPSET} ({reason}); export it with opset {OPSET}"
         ) from error
 
 
@@ -243,9 +243,10 @@ def append_scores(graph: GraphProto, output: str, scores: str) -> None:
         graph.node.append(helper.make_node("Max", [output, tiny.name], ["positive_probabilities"]))
         graph.node.append(helper.make_node("Log", ["positive_probabilities"], [LOG_PROBS]))
         return
-    kind = {"logits": "LogSoftmax", "log_probs": "Identity"}[scores]
-    attributes = {"axis": -1} if kind == "LogSoftmax" else {}
-    graph.node.append(helper.make_node(kind, [output], [LOG_PROBS], **attributes))
+    node = helper.make_node("Identity", [output], [LOG_PROBS])
+    if scores == "logits":
+        node = helper.make_node("LogSoftmax", [output], [LOG_PROBS], axis=-1)
+    graph.node.append(node)
 
 
 def prepend(graph: GraphProto, nodes: list[NodeProto], tensors: list[Tensor]) -> None:
@@ -277,7 +278,7 @@ def finish(model: ModelProto, metadata: BundleMetadata, num_tokens: int) -> byte
     del graph.input[:], graph.output[:], graph.value_info[:], model.metadata_props[:]
     name, axes = metadata.input.name, [BATCH_AXIS, "samples"]
     graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, axes))
-    shape = [BATCH_AXIS, FRAMES_AXIS, num_tokens]
+    shape: list[str | int | None] = [BATCH_AXIS, FRAMES_AXIS, num_tokens]
     graph.output.append(helper.make_tensor_value_info(LOG_PROBS, TensorProto.FLOAT, shape))
     if nested:
         model.doc_string = graph.doc_string = ""
