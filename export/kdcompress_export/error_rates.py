@@ -154,9 +154,7 @@ def count_errors(
         reference = " ".join(entry.text.split())
         words.append(len(reference.split()))
         characters += len(reference)
-        samples, rate = read_audio(entry.input)
-        for name, recognizer in recognizers.items():
-            text = recognizer.recognize(samples, rate).text
+        for name, text in _texts(recognizers, entry.input).items():
             counts = jiwer.process_words(reference, text)
             kinds[name].append((counts.substitutions, counts.deletions, counts.insertions))
             letters = jiwer.process_characters(reference, text)
@@ -173,6 +171,14 @@ def count_errors(
         for name, items in kinds.items()
     }
     return References(manifest_fingerprint(manifest), tuple(words), characters), found
+
+
+def _texts(recognizers: Mapping[str, Recognizer], path: str) -> dict[str, str]:
+    """What each hears in a recording, which is read once; not at all where nobody listens."""
+    if not recognizers:
+        return {}
+    samples, rate = read_audio(path)
+    return {name: recognizer.recognize(samples, rate).text for name, recognizer in recognizers.items()}
 
 
 def combine(references: References, errors: Mapping[str, ItemErrors]) -> ErrorRates:

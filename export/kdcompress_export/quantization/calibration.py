@@ -61,8 +61,8 @@ class StepReader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime is 
         units = source.units_per_frame
         step = units * max(_CALIBRATION_FRAMES, model.metadata.chunk_frames)
         for samples in recordings:
-            if not getattr(model.metadata, "streaming", True):
-                whole = np.pad(samples, (0, max(0, getattr(source, "min_units", 1) - len(samples))))
+            if not model.metadata.streaming:
+                whole = np.pad(samples, (0, max(0, source.min_units - len(samples))))
                 self.frames += -(-len(whole) // units)
                 yield {source.name: whole[None]}
                 continue

@@ -1,0 +1,159 @@
+"""What a search found -> files, choice, and the JSON that goes into ``bundle.json``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import onnxruntime
+
+from kdcompress_export.agreement import compare_models
+from kdcompress_export.prove import FLOAT, probe_recordings, worst_split
+from kdcompress_export.quantization.budget import nearest
+from kdcompress_export.quantization.decide import choose, runner_up
+from kdcompress_export.quantization.options import BudgetVerdict, SearchResult
+from kdcompress_export.timing import WHOLE_SECONDS, cpu_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kdcompress_export.prove import Choice
+    from kdcompress_export.quantization.decide import Rules
+    from kdcompress_export.quantization.measure import Candidate, ErrorCounter, Table
+    from kdcompress_export.quantization.options import SearchOptions
+    from kdcompress_export.quantization.rows import Row
+    from kdcompress_export.source import Source
+    from kdcompress_export.streams import Samples
+
+NOT_MEASURED = "not measured: no dev manifest was given"
+_SPLIT_RECORDINGS = 2
+
+
+def build_result(
+    source: Source,
+    options: SearchOptions,
+    rules: Rules,
+    table: Table,
+    *,
+    recordings: Sequence[Samples],
+    errors: ErrorCounter | None,
+) -> SearchResult:
+    """Decide and write down.
+
+    Args:
+        source: what was searched.
+        options: what was asked for.
+        rules: what a candidate must hold.
+        table: all candidates.
+        recordings: of the proof, float32 ``(n,)`` each; may be none.
+        errors: where the errors of all candidates were counted.
+    """
+    winner, choice = choose(table.rows, rules)
+    kept = winner if winner is not None and winner.precision != FLOAT else runner_up(table.rows, rules)
+    small = next((one for one in table.candidates if kept is not None and one.name == kept.name), None)
+    contents = {FLOAT: source.content}
+    names = {FLOAT: FLOAT}
+    measured: dict[str, Any] = {"size_bytes": {FLOAT: len(source.content)}}
+    if small is not None:
+        precision = small.row.precision
+        contents[precision], names[precision] = small.content, small.name
+        measured["size_bytes"][precision] = len(small.content)
+        measured["size_ratio"] = small.row.size_ratio
+        measured[precision] = _proof(source, table, small, recordings)
+    measured["error_rates"] = errors.rates(names).summary() if errors else NOT_MEASURED
+    measured["float32_splits"] = asdict(
+        worst_split(table.baseline.model, list(recordings[:_SPLIT_RECORDINGS]) or _probe(source))
+    )
+    measured["default"] = asdict(choice)
+    verdict = _verdict(rules, table.rows, winner)
+    measured["search"] = _search_json(options, table, choice, small, verdict)
+    return SearchResult(
+        contents,
+        choice,
+        tuple(table.rows),
+        small.name if small else "",
+        measured,
+        verdict,
+        small.scheme if small else None,
+    )
+
+
+def _proof(source: Source, table: Table, small: Candidate, recordings: Sequence[Samples]) -> dict[str, Any]:
+    """JSON object: the smaller file against float32."""
+    row, baseline, probe = small.row, table.baseline, _probe(source)
+    calibration: Any = "none: this scheme needs no recordings"
+    if small.scheme is not None and small.scheme.needs_calibration:
+        manifest = str(source.calibration)
+        frames = row.calibration_frames
+        calibration = {"manifest": manifest, "method": small.scheme.method, "frames": frames}
+    agreement = asdict(row.agreement) if row.agreement else {}
+    found: dict[str, Any] = {
+        "scheme": row.name,
+        "settings": dict(row.scheme),
+        "quantized_nodes": sum(row.quantized.values()),
+        "quantized_by_type": dict(row.quantized),
+        "float32_by_type": dict(row.floating),
+        "calibration": calibration,
+        "agreement": {**agreement, "audio": "recordings" if recordings else "noise"},
+        "probe": asdict(compare_models(baseline.model, small.model, probe)),
+        "splits": asdict(worst_split(small.model, [*probe[:1], *recordings[:_SPLIT_RECORDINGS]])),
+        "speed": _speed(row, baseline.row),
+    }
+    if row.difference:
+        found["error_rate_difference"] = asdict(row.difference)
+        found["error_shift"] = dict(row.error_shift)
+    return found
+
+
+def _speed(row: Row, baseline: Row) -> dict[str, Any]:
+    def times(name: str) -> dict[str, Any]:
+        pairs = {FLOAT: getattr(baseline, name), row.precision: getattr(row, name)}
+        return {precision: asdict(value) for precision, value in pairs.items() if value is not None}
+
+    return {
+        "cpu": cpu_name(),
+        "onnxruntime": onnxruntime.__version__,
+        "threads": 1,
+        "whole_seconds": WHOLE_SECONDS,
+        "whole_ms": times("whole"),
+        "chunk_ms": times("chunk"),
+        "whole_ratio": row.whole_ratio,
+        "chunk_ratio": row.chunk_ratio,
+    }
+
+
+def _verdict(rules: Rules, rows: Sequence[Row], winner: Row | None) -> BudgetVerdict | None:
+    if rules.budget is None:
+        return None
+    text = str(rules.budget)
+    if winner is not None and not rules.budget.misses(winner.figures()):
+        return BudgetVerdict(text, met=True, nearest=winner.name)
+    made = [row for row in rows if not row.refused]
+    best = made[nearest(rules.budget, [row.figures() for row in made]) or 0]
+    misses = rules.budget.misses(best.figures())
+    words = rules.budget.describe_misses(best.figures())
+    said = f"misses {words}" if misses else "meets the budget, but is not the same model or makes more errors"
+    return BudgetVerdict(text, met=False, nearest=best.name, misses=misses, text=said)
+
+
+def _search_json(
+    options: SearchOptions, table: Table, choice: Choice, small: Candidate | None, verdict: BudgetVerdict | None
+) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "quantize": options.quantize,
+        "cpu": cpu_name(),
+        "preset": options.cpu or "this machine",
+        "allowed_points": options.allowed_points,
+        "chosen": FLOAT if choice.precision == FLOAT else (small.name if small else FLOAT),
+        "shipped": small.name if small else "",
+        "rows": [row.to_json() for row in table.rows],
+    }
+    if table.sensitivity is not None:
+        found["sensitivity"] = table.sensitivity.to_json()
+    if verdict is not None:
+        found["budget"] = asdict(verdict)
+    return found
+
+
+def _probe(source: Source) -> list[Samples]:
+    return probe_recordings(source.metadata.input.sample_rate or 16000)

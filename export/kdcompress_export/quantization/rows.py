@@ -1,0 +1,82 @@
+"""One row a candidate: everything that was measured of it, and what was not and why."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kdcompress_export.agreement import Agreement
+    from kdcompress_export.error_rates import ErrorRate, PairedDifference
+    from kdcompress_export.timing import Milliseconds
+
+
+@dataclass(frozen=True)
+class Row:
+    """One candidate; float32 is one, too."""
+
+    name: str
+    """Of the scheme, ``+ n float32`` for a mixed one, ``+ repair`` for a repaired one."""
+    precision: str
+    """What a bundle calls it."""
+    scheme: Mapping[str, Any] = field(default_factory=dict)
+    """The scheme as a JSON object; empty for float32."""
+    refused: str = ""
+    """Why there is no file; then nothing below was measured."""
+    size_bytes: int | None = None
+    """Of the file."""
+    size_ratio: float | None = None
+    """To float32."""
+    quantized: Mapping[str, int] = field(default_factory=dict)
+    """Layers that compute in fewer bits, by operator type, read back from the file."""
+    floating: Mapping[str, int] = field(default_factory=dict)
+    """Layers that stayed float32."""
+    calibration_frames: int = 0
+    """Output frames that calibration ran."""
+    agreement: Agreement | None = None
+    """With float32 on recordings."""
+    whole: Milliseconds | None = None
+    """A step over 10 s."""
+    chunk: Milliseconds | None = None
+    """A step over a streaming chunk."""
+    whole_ratio: float | None = None
+    """CPU time of float32 over that of this one, 10 s, taking turns."""
+    chunk_ratio: float | None = None
+    """The same for a chunk."""
+    rate: ErrorRate | None = None
+    """On the dev manifest."""
+    words: int = 0
+    """Reference words there."""
+    difference: PairedDifference | None = None
+    """Word error rate minus that of float32."""
+    error_shift: Mapping[str, float] = field(default_factory=dict)
+    """Substitutions, deletions and insertions minus those of float32, a hundred reference words."""
+    note: str = ""
+    """What was left out and why, or what decided."""
+
+    @property
+    def cost(self) -> float:
+        """Size ratio times time ratio (geometric mean of whole and chunk); float32 costs 1, less is better."""
+        if self.size_ratio is None or not self.whole_ratio or not self.chunk_ratio:
+            return float("inf")
+        return self.size_ratio / (self.whole_ratio * self.chunk_ratio) ** 0.5
+
+    def figures(self) -> dict[str, float | None]:
+        """What a budget can bound."""
+        return {
+            "size": self.size_bytes,
+            "size_ratio": self.size_ratio,
+            "wer": self.rate.wer if self.rate else None,
+            "wer_high": self.difference.high if self.difference else None,
+            "p50": self.chunk.p50 if self.chunk else None,
+            "p95": self.chunk.p95 if self.chunk else None,
+            "speed": self.whole_ratio,
+            "chunk_speed": self.chunk_ratio,
+            "agreement": self.agreement.argmax_agreement if self.agreement else None,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object; what was not measured is left out."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, "", {})}
