@@ -37,9 +37,13 @@ STUDENTS = {
     "sentences-narrowband-from-broadband": "sentences-conventional",
 }
 """Each student's teacher."""
+CONFORMERS = ("digits-conformer", "sentences-conformer")
+"""Students from labels only, of another kind than those of their family."""
 FAMILIES = ("digits", "sentences", "sentences-narrowband")
 MILLIONS = {
     "digits-labels": (0.25, 0.35),
+    "digits-conformer": (0.35, 0.45),
+    "sentences-conformer": (0.35, 0.5),
     "digits-conventional": (0.5, 0.7),
     "digits-oracle": (0.8, 1.2),
     "sentences-labels": (0.3, 0.4),
@@ -73,7 +77,7 @@ def trained(tmp_path_factory):
 
 
 def test_these_are_the_packaged_recipes():
-    assert packaged_recipes() == sorted([*TEACHERS, *STUDENTS])
+    assert packaged_recipes() == sorted([*TEACHERS, *STUDENTS, *CONFORMERS])
 
 
 @pytest.mark.parametrize("name", packaged_recipes())
@@ -105,6 +109,17 @@ def test_students_differ_in_their_teacher_alone(prefix):
         assert recipe.distill.combine == first.distill.combine
         assert [path.name for path in recipe.distill.teachers] == [STUDENTS[name]]
     assert [loss.kind for loss in load_recipe(f"{prefix}-labels").losses] == ["ctc"]
+
+
+@pytest.mark.parametrize("name", CONFORMERS)
+def test_a_conformer_is_trained_like_the_student_of_its_family(name):
+    conformer, plain = load_recipe(name), load_recipe(f"{family(name)}-labels")
+    assert conformer.model.kind == "chunked_conformer"
+    assert (conformer.model.preset, conformer.model.lookahead_frames) == (
+        plain.model.preset,
+        plain.model.lookahead_frames,
+    )
+    assert conformer.model_dump(exclude={"name", "model"}) == plain.model_dump(exclude={"name", "model"})
 
 
 @pytest.mark.parametrize("name", [name for name, twin in TEACHERS.items() if twin])
