@@ -7,28 +7,32 @@ from typing import TYPE_CHECKING, Any
 from kdcompress import console
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from kdcompress.teacher_check import TeacherCheck
     from kdcompress_runtime.bundle import BundleMetadata
 
 
-def print_exported(output: Path, metadata: BundleMetadata) -> None:
-    """One line on the decision, one on each file; everything measured is in ``bundle.json``."""
+def print_exported(output: Path, metadata: BundleMetadata, targets: Sequence[str]) -> None:
+    """Print the search's table, the decision, and where the files are; everything measured is in ``bundle.json``."""
+    from kdcompress_export.quantization.rows import Row
+    from kdcompress_export.quantization.table import COLUMNS, table_rows
+    from kdcompress_export.targets.table import output_of
+
     measured = metadata.measured
-    console.stdout().print(
-        f"{output}: {metadata.default_precision} by default; {measured['default']['reason']}", markup=False
-    )
-    rates = measured["error_rates"]["rates"] if isinstance(measured["error_rates"], dict) else {}
-    for model in metadata.models:
-        parts = [f"{measured['size_bytes'][model.precision] / 1e6:.2f} MB"]
-        if model.precision in rates:
-            parts.append(f"dev WER {rates[model.precision]['wer']:.2f} %")
-        if model.precision == "float32":
-            parts.append(f"differs from torch by at most {measured['parity']['max_abs_diff']:.1e} nats")
-        else:
-            parts.append(f"{measured[model.precision]['quantized_nodes']} quantized nodes")
-        console.stdout().print(f"  {model.precision:<8} {', '.join(parts)}", markup=False)
+    searched = measured.get("search", {})
+    rows = [Row.from_json(row) for row in searched.get("rows", ())]
+    if len(rows) > 1:
+        cells = [line for line in zip(COLUMNS, *table_rows(rows, searched["chosen"]), strict=True) if any(line[1:])]
+        columns, *lines = zip(*cells, strict=True)
+        console.print_table(f"{metadata.name}: candidates, one thread, {searched['cpu']}", columns, lines)
+    differs = f"differs from its origin by at most {measured['parity']['max_abs_diff']:.1e} nats"
+    sizes = ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in measured["size_bytes"].items())
+    console.stdout().print(f"{metadata.default_precision} by default: {measured['default']['reason']}", markup=False)
+    console.stdout().print(f"{sizes}; float32 {differs}", markup=False)
+    for target in targets:
+        console.stdout().print(f"{target}: {output_of(output, targets, target)}", markup=False)
 
 
 def print_bench(report: dict[str, Any]) -> None:
@@ -40,6 +44,8 @@ def print_bench(report: dict[str, Any]) -> None:
         ("10 s at once, p50 ms", *(f"{entry['whole_ms']['p50']:.2f}" for entry in entries)),
         ("real-time factor of that", *(f"{entry['whole_real_time_factor']:.5f}" for entry in entries)),
     ]
+    if not report["streaming"]:
+        rows.append(("chunk, p50 / p95 ms", *("not streaming" for _ in entries)))
     for chunks in zip(*(entry["chunks"] for entry in entries), strict=True):
         times = (f"{chunk['step_ms']['p50']:.2f} / {chunk['step_ms']['p95']:.2f}" for chunk in chunks)
         rows.append((f"chunk of {chunks[0]['audio_ms']:.0f} ms, p50 / p95 ms", *times))

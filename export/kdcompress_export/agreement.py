@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kdcompress_export.errors import ParityError
 from kdcompress_export.streams import greedy_text, output_frames, random_pieces, run_pieces
 
 if TYPE_CHECKING:
@@ -41,7 +42,11 @@ class Agreement:
 
 
 def split_differences(model: CtcModel, samples: Samples, *, seed: int, splits: int) -> SplitDifferences:
-    """Run a recording whole, frame by frame at its start, and in ``splits`` random cuts."""
+    """Run a recording whole, frame by frame at its start, and in ``splits`` random cuts.
+
+    Raises:
+        ValueError: the model takes whole recordings only; there is nothing to compare.
+    """
     rng = np.random.default_rng(seed)
     total = output_frames(samples, model.metadata) + model.metadata.lookahead_frames
     whole = run_pieces(model, samples)
@@ -58,11 +63,20 @@ def split_differences(model: CtcModel, samples: Samples, *, seed: int, splits: i
 
 
 def compare_models(reference: CtcModel, candidate: CtcModel, recordings: Sequence[Samples]) -> Agreement:
-    """Compare the log-probabilities of two models on whole recordings, float32 ``(n,)`` at their rate."""
+    """Compare the log-probabilities of two models on whole recordings, float32 ``(n,)`` at their rate.
+
+    Raises:
+        ParityError: they do not answer with the same number of frames.
+    """
     frames = same = 0
     total = largest = 0.0
     for samples in recordings:
         expected, found = run_pieces(reference, samples), run_pieces(candidate, samples)
+        if found.shape != expected.shape:
+            raise ParityError(
+                f"for the same recording one model answers with {len(expected)} frames and the other with "
+                f"{len(found)}: they are not two precisions of one model"
+            )
         difference = np.abs(found - expected)
         frames += len(expected)
         total += float((difference * np.exp(expected)).sum())

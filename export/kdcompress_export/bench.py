@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
+from kdcompress_export.streams import synthetic
 from kdcompress_export.timing import WHOLE_SECONDS, Milliseconds, cpu_name, time_steps, time_whole
 from kdcompress_runtime.bundle import Bundle
 from kdcompress_runtime.errors import OptionsError
@@ -17,6 +19,8 @@ from kdcompress_runtime.model import CtcModel
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from kdcompress_runtime.bundle import BundleMetadata
 
 _LOADS = 3
 
@@ -44,13 +48,13 @@ class PrecisionBench:
     size_bytes: int
     """Model, ``tokens.txt`` and ``bundle.json``."""
     cold_load_ms: float
-    """From the path to the first answer: read, check, load, one chunk; median."""
+    """From the path to the first answer: read, check, load, one chunk (1 s where there are no chunks); median."""
     whole_ms: Milliseconds
     """One step over 10 s of audio."""
     whole_real_time_factor: float
     """Median time over audio time for 10 s at once."""
     chunks: tuple[ChunkTime, ...]
-    """By chunk size."""
+    """By chunk size; empty for a model that takes whole recordings."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class BenchReport:
     """Version."""
     threads: int
     """Threads of onnxruntime."""
+    streaming: bool
+    """False: the model takes whole recordings, and there are no chunks."""
     default_precision: str
     """Precision that apps load."""
     precisions: tuple[PrecisionBench, ...]
@@ -86,18 +92,18 @@ def bench_bundle(
 
     Args:
         bundle: folder or ``.zip``.
-        chunk_frames: step sizes to time; a quarter, one and four times the bundle's own when left out.
+        chunk_frames: step sizes to time; a quarter, one and four times the bundle's own when left out. None where
+            the model takes whole recordings.
         whole_rounds: times that 10 s are run.
         chunk_rounds: times that each chunk is run.
 
     Raises:
         BundleError, ModelError: the bundle cannot be loaded.
-        OptionsError: a number is below 1.
+        OptionsError: a number is below 1; ``chunk_frames`` for a model that takes whole recordings.
     """
     opened = Bundle.open(bundle)
     metadata = opened.metadata
-    usual = (max(1, metadata.chunk_frames // 4), metadata.chunk_frames, 4 * metadata.chunk_frames)
-    sizes = sorted(set(chunk_frames or usual))
+    sizes = _chunk_sizes(metadata, chunk_frames)
     if min([whole_rounds, chunk_rounds, *sizes]) < 1:
         raise OptionsError("chunk_frames and rounds must be at least 1")
     loads = {file.precision: _cold_load_ms(bundle, file.precision) for file in metadata.models}
@@ -112,6 +118,7 @@ def bench_bundle(
         cpu=cpu_name(),
         onnxruntime=onnxruntime.__version__,
         threads=1,
+        streaming=metadata.streaming,
         default_precision=metadata.default_precision,
         precisions=tuple(
             PrecisionBench(
@@ -130,12 +137,23 @@ def bench_bundle(
     )
 
 
+def _chunk_sizes(metadata: BundleMetadata, wanted: Sequence[int] | None) -> list[int]:
+    """Frames of the steps to time."""
+    usual = (max(1, metadata.chunk_frames // 4), metadata.chunk_frames, 4 * metadata.chunk_frames)
+    if metadata.streaming:
+        return sorted(set(wanted or usual))
+    if wanted:
+        raise OptionsError("the model takes whole recordings, so there are no chunks to time; leave chunk_frames out")
+    return []
+
+
 def _cold_load_ms(bundle: Path, precision: str) -> float:
-    taken = []
+    metadata, taken = Bundle.open(bundle).metadata, []
+    frames = metadata.chunk_frames if metadata.streaming else math.ceil(1000 / metadata.frame_shift_ms)
+    inputs = synthetic(metadata.input, max(frames * metadata.input.units_per_frame, metadata.input.min_units), seed=0)
     for _ in range(_LOADS):
         start = time.perf_counter()
         model = CtcModel.from_bundle(Bundle.open(bundle), precision)
-        samples = model.metadata.chunk_frames * model.metadata.input.units_per_frame
-        model.step(np.zeros((1, samples), dtype=np.float32), model.init_states())
+        model.step(inputs, model.init_states())
         taken.append((time.perf_counter() - start) * 1000)
     return float(np.median(taken))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -13,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from kdcompress_export.errors import ExportError
 from kdcompress_runtime.bundle import METADATA_FILE, Bundle
+from kdcompress_runtime.errors import KdcompressError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from types import FrameType
 
 ZIP_SUFFIX = ".zip"
+_TEMPORARY, _OLD = ".tmp", ".old"
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same content gives the same file
 
 
@@ -27,7 +30,8 @@ def write_bundle(output: Path, contents: Mapping[str, bytes], *, overwrite: bool
     """Write a bundle: a folder, or one file when ``output`` ends in ``.zip``.
 
     Everything goes to a temporary sibling, is read back, and moves into place at the end. Whatever interrupts it,
-    no half-written output stays and a bundle that was there before stays whole.
+    no half-written output stays and a bundle that was there before stays whole: errors and Ctrl-C are cleaned up
+    here, and what a killed process left is cleaned up by the next call for the same output.
 
     Args:
         output: where; its parents are made.
@@ -36,28 +40,41 @@ def write_bundle(output: Path, contents: Mapping[str, bytes], *, overwrite: bool
 
     Raises:
         ExportError: something is there that is no bundle, or ``overwrite`` is off, or it cannot be written.
+        BundleError: the contents are no bundle.
     """
-    check_replaceable(output, overwrite=overwrite)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        _remove(temporary)
-        if output.suffix == ZIP_SUFFIX:
-            _write_zip(temporary, contents)
-        else:
-            temporary.mkdir()
-            for name, content in contents.items():
-                (temporary / name).write_bytes(content)
-        written = Bundle.open(temporary)
-        for name in written.metadata.files:
-            written.read(name)
-        _move(temporary, output)
-    except OSError as error:
-        raise ExportError(
-            f"cannot write the bundle to {output} ({error}); choose another place or make room"
-        ) from error
-    finally:
-        _remove(temporary)
+    with _interrupts_held() as pause:
+        _sweep(output)
+        check_replaceable(output, overwrite=overwrite)
+        temporary = _sibling(output, _TEMPORARY)
+        try:
+            _write(temporary, output, contents, pause)
+            pause()
+            _move(temporary, output)
+        except OSError as error:
+            if isinstance(error, KdcompressError):
+                raise
+            raise ExportError(
+                f"cannot write the bundle to {output} ({error}); choose another place or make room"
+            ) from error
+        finally:
+            _remove(temporary)
+
+
+def _write(temporary: Path, output: Path, contents: Mapping[str, bytes], pause: Callable[[], None]) -> None:
+    """Write everything beside the output, and read it back."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    _remove(temporary)
+    if output.suffix == ZIP_SUFFIX:
+        _write_zip(temporary, contents, pause)
+    else:
+        temporary.mkdir()
+        for name, content in contents.items():
+            pause()
+            (temporary / name).write_bytes(content)
+    written = Bundle.open(temporary)
+    for name in written.metadata.files:
+        pause()
+        written.read(name)
 
 
 def check_replaceable(output: Path, *, overwrite: bool) -> None:
@@ -95,9 +112,10 @@ def _bundle_files(path: Path) -> set[str] | None:
     return {METADATA_FILE, *row["files"]}
 
 
-def _write_zip(path: Path, contents: Mapping[str, bytes]) -> None:
+def _write_zip(path: Path, contents: Mapping[str, bytes], pause: Callable[[], None]) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in contents.items():
+            pause()
             entry = zipfile.ZipInfo(name, _ZIP_TIME)
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
@@ -110,12 +128,11 @@ def _move(temporary: Path, output: Path) -> None:
             output.rmdir()
         temporary.replace(output)
         return
-    # A folder with content cannot be replaced in one step; between the two renames nothing may interrupt.
-    old = output.with_name(f".{output.name}.{os.getpid()}.old")
+    # A folder with content cannot be replaced in one step; Ctrl-C is held back between the two renames.
+    old = _sibling(output, _OLD)
     try:
-        with _uninterrupted():
-            output.rename(old)
-            temporary.replace(output)
+        output.rename(old)
+        temporary.replace(output)
     finally:
         if not output.exists() and old.exists():
             old.rename(output)
@@ -123,20 +140,57 @@ def _move(temporary: Path, output: Path) -> None:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold back Ctrl-C for the two renames inside; it comes right after. Other threads never see it anyway."""
+def _interrupts_held() -> Iterator[Callable[[], None]]:
+    """Hold Ctrl-C back: it comes where nothing is left behind, at a call of what this yields or at the end.
+
+    Other threads than the main one never see it anyway.
+    """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield
+        yield lambda: None
         return
     held: list[tuple[int, FrameType | None]] = []
+
+    def deliver() -> None:
+        if held:
+            before(*held.pop())
+
     signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
     try:
-        yield
+        yield deliver
     finally:
         signal.signal(signal.SIGINT, before)
-        if held:
-            before(*held[0])
+        deliver()
+
+
+def _sibling(output: Path, kind: str) -> Path:
+    return output.with_name(f".{output.name}.{os.getpid()}{kind}")
+
+
+def _sweep(output: Path) -> None:
+    """Clean up after processes that were killed while writing here; a bundle they had moved aside comes back."""
+    pattern = re.compile(rf"\.{re.escape(output.name)}\.(\d+)({re.escape(_OLD)}|{re.escape(_TEMPORARY)})")
+    for path in sorted(output.parent.iterdir()) if output.parent.is_dir() else ():
+        match = pattern.fullmatch(path.name)
+        if match is None or _alive(int(match[1])):
+            continue
+        if match[2] == _OLD and not output.exists():
+            path.rename(output)
+        else:
+            _remove(path)
+
+
+def _alive(process: int) -> bool:
+    """Whether a process runs; in doubt it does."""
+    if process == os.getpid() or os.name == "nt":  # there, signal 0 is no question but Ctrl-C
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _remove(path: Path) -> None:

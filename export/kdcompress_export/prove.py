@@ -25,7 +25,8 @@ MAX_WORSE_POINTS = 0.5
 """Word error rate that int8 may cost."""
 SPLIT_ATOL = {FLOAT: 1e-4, INT8: 0.75}
 """Largest difference in nats between whole and pieces. Pieces change float32 sums in their last bits; in int8
-such a bit can move a feature by one step of its scale, and with it log-probabilities of rare labels."""
+such a bit can move a feature by one step of its scale, and with it log-probabilities of rare labels. Other small
+precisions round as well, and are held to the bound of int8 (``split_atol``)."""
 PROBE_SEEDS = (11, 12)
 PROBE_SECONDS = 5.0
 _SPLITS = 3
@@ -38,17 +39,30 @@ class Speed:
     whole: dict[str, Milliseconds]
     """Over 10 s of audio, by precision."""
     chunk: dict[str, Milliseconds]
-    """Over one streaming chunk, by precision."""
+    """Over one streaming chunk, by precision; empty for a model that takes whole recordings."""
+    small: str = INT8
+    """The precision that is compared with float32."""
 
     @property
     def whole_ratio(self) -> float:
-        """Float32 time over int8 time, 10 s."""
-        return self.whole[FLOAT].cpu / self.whole[INT8].cpu
+        """Float32 time over the small precision's, 10 s."""
+        return self.whole[FLOAT].cpu / self.whole[self.small].cpu
 
     @property
-    def chunk_ratio(self) -> float:
-        """Float32 time over int8 time, one chunk."""
-        return self.chunk[FLOAT].cpu / self.chunk[INT8].cpu
+    def chunk_ratio(self) -> float | None:
+        """Float32 time over the small precision's, one chunk; None where there are no chunks."""
+        return self.chunk[FLOAT].cpu / self.chunk[self.small].cpu if self.chunk else None
+
+    @property
+    def least_ratio(self) -> float:
+        """The smaller of the ratios."""
+        return self.whole_ratio if self.chunk_ratio is None else min(self.whole_ratio, self.chunk_ratio)
+
+    @property
+    def sentence(self) -> str:
+        """Both ratios in words."""
+        whole = f"{self.whole_ratio:.2f}x on {WHOLE_SECONDS:.0f} s"
+        return whole if self.chunk_ratio is None else f"{whole}, {self.chunk_ratio:.2f}x on a chunk"
 
 
 @dataclass(frozen=True)
@@ -56,7 +70,7 @@ class Choice:
     """The default precision."""
 
     precision: str
-    """``float32`` or ``int8``."""
+    """``float32`` or the small one."""
     reason: str
     """One sentence."""
 
@@ -66,49 +80,79 @@ def probe_recordings(sample_rate: int) -> list[Samples]:
     return [speech_like_noise(PROBE_SECONDS, sample_rate, seed) for seed in PROBE_SEEDS]
 
 
-def measure_speed(models: Mapping[str, CtcModel]) -> Speed:
-    """Time whole and chunk, models taking turns."""
-    chunk = next(iter(models.values())).metadata.chunk_frames
-    return Speed(time_whole(models), time_steps(models, chunk))
+def small_precisions(models: Mapping[str, object]) -> list[str]:
+    """Names of the precisions that can be compared with float32."""
+    return [name for name in models if name != FLOAT] if FLOAT in models else []
+
+
+def split_atol(precision: str) -> float:
+    """Largest difference in nats between whole and pieces; see ``SPLIT_ATOL``."""
+    return SPLIT_ATOL.get(precision, SPLIT_ATOL[INT8])
+
+
+def measure_speed(models: Mapping[str, CtcModel], small: str = INT8) -> Speed:
+    """Time whole and, where the models stream, chunk, models taking turns."""
+    metadata = next(iter(models.values())).metadata
+    chunk = time_steps(models, metadata.chunk_frames) if metadata.streaming else {}
+    return Speed(time_whole(models), chunk, small)
 
 
 def worst_split(model: CtcModel, recordings: Sequence[Samples]) -> SplitDifferences:
-    """Whole against pieces on every recording; the largest difference, and whether all texts agree."""
+    """Whole against pieces on every recording; the largest difference, and whether all texts agree.
+
+    Raises:
+        ValueError: the model takes whole recordings only; see ``split_summary``.
+    """
     found = [split_differences(model, samples, seed=i, splits=_SPLITS) for i, samples in enumerate(recordings)]
     return SplitDifferences(max(one.max_abs_diff for one in found), all(one.texts_equal for one in found))
+
+
+def split_summary(model: CtcModel, recordings: Sequence[Samples]) -> dict[str, Any] | None:
+    """JSON object of ``worst_split``; None where the model takes whole recordings and cannot be split."""
+    return asdict(worst_split(model, recordings)) if model.metadata.streaming else None
 
 
 def choose_default(
     agreement: Agreement, speed: Speed, rates: ErrorRates | None, difference: PairedDifference | None
 ) -> Choice:
-    """Take int8 unless it is slower or clearly worse; the reason names the numbers."""
-    ratios = f"{speed.whole_ratio:.2f}x on {WHOLE_SECONDS:.0f} s, {speed.chunk_ratio:.2f}x on a chunk"
-    if min(speed.whole_ratio, speed.chunk_ratio) < 1.0:
-        return Choice(FLOAT, f"int8 is slower on this CPU ({ratios})")
+    """Take the small precision (``speed.small``) unless it is slower or clearly worse; the reason names the numbers."""
+    small, ratios = speed.small, speed.sentence
+    if speed.least_ratio < 1.0:
+        return Choice(FLOAT, f"{small} is slower on this CPU ({ratios})")
     if agreement.argmax_agreement < MIN_AGREEMENT:
         same = f"{100 * agreement.argmax_agreement:.1f} % of the frames"
-        return Choice(FLOAT, f"int8 and float32 choose the same label in only {same}")
+        return Choice(FLOAT, f"{small} and float32 choose the same label in only {same}")
     if rates is None or difference is None:
-        return Choice(INT8, f"int8 is faster ({ratios}); error rates were not compared: no dev manifest was given")
+        return Choice(small, f"{small} is faster ({ratios}); error rates were not compared: no dev manifest was given")
     points = f"{difference.wer:+.2f} points WER, 95 % interval {difference.low:+.2f} to {difference.high:+.2f}"
     if difference.wer > MAX_WORSE_POINTS and difference.low > 0:
-        return Choice(FLOAT, f"int8 makes clearly more errors ({points})")
-    return Choice(INT8, f"int8 is faster ({ratios}) and not clearly worse ({points})")
+        return Choice(FLOAT, f"{small} makes clearly more errors ({points})")
+    return Choice(small, f"{small} is faster ({ratios}) and not clearly worse ({points})")
 
 
 def compare_precisions(
-    models: Mapping[str, CtcModel], recordings: Sequence[Samples], rates: ErrorRates | None
+    models: Mapping[str, CtcModel], recordings: Sequence[Samples], rates: ErrorRates | None, small: str = INT8
 ) -> tuple[dict[str, Any], Choice]:
-    """Measure int8 against float32: agreement, splits, speed; return what goes into ``measured``, and the choice."""
-    floating, small = models[FLOAT], models[INT8]
+    """Measure a small precision against float32: agreement, splits, speed.
+
+    Args:
+        models: by precision, float32 and ``small`` among them.
+        recordings: real audio, float32 ``(n,)``; noise when empty.
+        rates: error rates of both, where a dev manifest was given.
+        small: name of the small precision.
+
+    Returns:
+        What goes into ``measured``, and the choice.
+    """
+    floating, candidate = models[FLOAT], models[small]
     probe = probe_recordings(floating.metadata.input.sample_rate or 16000)
-    agreement = compare_models(floating, small, recordings or probe)
-    speed = measure_speed(models)
-    difference = rates.paired(INT8, FLOAT) if rates else None
+    agreement = compare_models(floating, candidate, recordings or probe)
+    speed = measure_speed({FLOAT: floating, small: candidate}, small)
+    difference = rates.paired(small, FLOAT) if rates else None
     measured: dict[str, Any] = {
         "agreement": {**asdict(agreement), "audio": "recordings" if recordings else "noise"},
-        "probe": asdict(compare_models(floating, small, probe)),
-        "splits": asdict(worst_split(small, [*probe[:1], *recordings[:2]])),
+        "probe": asdict(compare_models(floating, candidate, probe)),
+        "splits": split_summary(candidate, [*probe[:1], *recordings[:2]]),
         "speed": speed_summary(speed),
     }
     if difference:
@@ -117,14 +161,14 @@ def compare_precisions(
 
 
 def speed_summary(speed: Speed) -> dict[str, Any]:
-    """JSON object of a speed measurement, with the machine's name."""
+    """JSON object of a speed measurement, with the machine's name; null for chunks where there are none."""
     return {
         "cpu": cpu_name(),
         "onnxruntime": onnxruntime.__version__,
         "threads": 1,
         "whole_seconds": WHOLE_SECONDS,
         "whole_ms": {name: asdict(value) for name, value in speed.whole.items()},
-        "chunk_ms": {name: asdict(value) for name, value in speed.chunk.items()},
+        "chunk_ms": {name: asdict(value) for name, value in speed.chunk.items()} if speed.chunk else None,
         "whole_ratio": speed.whole_ratio,
         "chunk_ratio": speed.chunk_ratio,
     }

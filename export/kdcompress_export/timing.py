@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdcompress_export.streams import speech_like_noise
+from kdcompress_export.streams import synthetic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -79,15 +79,16 @@ def time_whole(models: Mapping[str, CtcModel], rounds: int = _WHOLE_ROUNDS) -> d
 
 
 def time_steps(models: Mapping[str, CtcModel], frames: int, rounds: int = _CHUNK_ROUNDS) -> dict[str, Milliseconds]:
-    """Time one step of ``frames`` frames for each model."""
+    """Time one step of ``frames`` frames for each model; see ``model_step``."""
     return interleaved({name: model_step(model, frames) for name, model in models.items()}, rounds, _BURST)
 
 
 def model_step(model: CtcModel, frames: int) -> Callable[[], object]:
-    """Return a call that steps one stream by ``frames`` frames of noise."""
+    """Return a call that steps one stream by ``frames`` frames of noise.
+
+    A model that takes whole recordings is given as much audio, or the least that it takes.
+    """
     source = model.metadata.input
-    rate = source.sample_rate or 16000
-    samples = frames * source.units_per_frame
-    inputs: NDArray[np.float32] = np.resize(speech_like_noise(samples / rate, rate, seed=0), (1, samples))
+    inputs = synthetic(source, max(frames * source.units_per_frame, source.min_units), seed=0)
     states = model.init_states()
     return lambda: model.step(inputs, states)
