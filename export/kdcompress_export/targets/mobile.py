@@ -1,7 +1,8 @@
 """``mobile``: a bundle whose models are in ONNX Runtime format, for apps with a small build of onnxruntime.
 
 Fusing, constant folding and layout are done here and stored, so that a phone loads faster and needs no ONNX parser;
-``required_operators_and_types.config`` says what a reduced build must hold. Runtime only: no torch, no onnx.
+``required_operators_and_types.config`` says what a reduced build must hold. Needs no onnx and no torch (onnxruntime's
+tools import torch where it is installed).
 """
 
 from __future__ import annotations

@@ -147,7 +147,9 @@ export class Bundle {
    */
   static async open(source) {
     const fetchFile = typeof source === 'function' ? source : fetcher(source);
-    const metadata = parseMetadata(decodeUtf8(await readFile(fetchFile, METADATA_FILE), METADATA_FILE));
+    const document = decodeUtf8(await readFile(fetchFile, METADATA_FILE), METADATA_FILE);
+    const metadata = parseMetadata(document);
+    if (metadata.checksum !== undefined) await checkChecksum(document, metadata.checksum);
     const read = async (file) => {
       const expected = Object.hasOwn(metadata.files, file) ? metadata.files[file] : null;
       if (expected === null) throw new BundleError(`${METADATA_FILE} does not name '${file}'`);
@@ -576,6 +578,16 @@ async function readFile(fetchFile, file) {
     throw new BundleNotFoundError(`cannot read ${file} of the bundle (${firstLine(error)}); check the address`, { cause: error });
   }
   return new Uint8Array(ArrayBuffer.isView(content) ? content.buffer.slice(content.byteOffset, content.byteOffset + content.byteLength) : content);
+}
+
+/** Compare the text of bundle.json with the SHA-256 inside it, taken while zeros stood there. */
+async function checkChecksum(document, expected) {
+  const at = document.lastIndexOf(expected);
+  const zeros = '0'.repeat(64);
+  const before = new TextEncoder().encode(document.slice(0, at) + zeros + document.slice(at + zeros.length));
+  if (String(expected).length !== zeros.length || (await sha256(before)) !== expected) {
+    throw new BundleCorruptError(`${METADATA_FILE}: its SHA-256 is not the checksum it records; the file was changed or damaged: copy or export the bundle again`);
+  }
 }
 
 async function sha256(content) {
