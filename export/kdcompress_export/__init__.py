@@ -7,27 +7,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kdcompress_export.bench import BenchReport, bench_bundle
-    from kdcompress_export.errors import ExportError, GraphError, ParityError, QuantizationError
-    from kdcompress_export.export import ExportOptions, export_run
+    from kdcompress_export.errors import BudgetNotMetError, ExportError, GraphError, ParityError, QuantizationError
+    from kdcompress_export.export import ExportOptions, export_bundle, export_hugging_face, export_onnx, export_run
+    from kdcompress_export.importers.description import OnnxDescription
+    from kdcompress_export.quantization.options import SearchOptions
+    from kdcompress_export.targets.table import verify_output
     from kdcompress_export.verify import Check, VerifyReport, verify_bundle
 
 __all__ = [
     "BenchReport",
+    "BudgetNotMetError",
     "Check",
     "ExportError",
     "ExportOptions",
     "GraphError",
+    "OnnxDescription",
     "ParityError",
     "QuantizationError",
+    "SearchOptions",
     "VerifyReport",
     "bench_bundle",
+    "export_bundle",
+    "export_hugging_face",
+    "export_onnx",
     "export_run",
     "verify_bundle",
+    "verify_output",
 ]
 _HOME = {
     "bench": ("BenchReport", "bench_bundle"),
-    "errors": ("ExportError", "GraphError", "ParityError", "QuantizationError"),
-    "export": ("ExportOptions", "export_run"),
+    "errors": ("BudgetNotMetError", "ExportError", "GraphError", "ParityError", "QuantizationError"),
+    "export": ("ExportOptions", "export_bundle", "export_hugging_face", "export_onnx", "export_run"),
+    "importers.description": ("OnnxDescription",),
+    "quantization.options": ("SearchOptions",),
+    "targets.table": ("verify_output",),
     "verify": ("Check", "VerifyReport", "verify_bundle"),
 }
 

@@ -1,4 +1,8 @@
-"""Writing a bundle so that nobody ever sees half of one, and only a bundle is ever replaced."""
+"""Writing a bundle so that nobody ever sees half of one, and only a bundle is ever replaced.
+
+The folder of another runtime is written the same way: it has a document of its own instead of ``bundle.json``, with
+the same ``format_version`` and ``files``.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 
 ZIP_SUFFIX = ".zip"
 _TEMPORARY, _OLD = ".tmp", ".old"
+_DOCUMENTS = (METADATA_FILE, "sherpa-onnx.json")
+"""One of them names the files of a folder and their SHA-256."""
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same content gives the same file
 
 
@@ -35,7 +41,7 @@ def write_bundle(output: Path, contents: Mapping[str, bytes], *, overwrite: bool
 
     Args:
         output: where; its parents are made.
-        contents: file names and contents, ``bundle.json`` among them.
+        contents: file names and contents, ``bundle.json`` (or the document of another runtime) among them.
         overwrite: replace a bundle that is there.
 
     Raises:
@@ -71,10 +77,13 @@ def _write(temporary: Path, output: Path, contents: Mapping[str, bytes], pause: 
         for name, content in contents.items():
             pause()
             (temporary / name).write_bytes(content)
-    written = Bundle.open(temporary)
-    for name in written.metadata.files:
-        pause()
-        written.read(name)
+    if METADATA_FILE in contents:
+        written = Bundle.open(temporary)
+        for name in written.metadata.files:
+            pause()
+            written.read(name)
+    elif _bundle_files(temporary) != set(contents):
+        raise ExportError(f"what was to be written to {output} is not what its document names")
 
 
 def check_replaceable(output: Path, *, overwrite: bool) -> None:
@@ -98,18 +107,19 @@ def check_replaceable(output: Path, *, overwrite: bool) -> None:
 
 
 def _bundle_files(path: Path) -> set[str] | None:
-    """Names that the ``bundle.json`` at ``path`` accounts for; None where there is none."""
-    try:
-        if path.is_dir():
-            row: Any = json.loads((path / METADATA_FILE).read_text(encoding="utf-8"))
-        else:
-            with zipfile.ZipFile(path) as archive:
-                row = json.loads(archive.read(METADATA_FILE))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return None
-    if not isinstance(row, dict) or "format_version" not in row or not isinstance(row.get("files"), dict):
-        return None
-    return {METADATA_FILE, *row["files"]}
+    """Names that the document at ``path`` accounts for, itself among them; None where there is none."""
+    for document in _DOCUMENTS:
+        try:
+            if path.is_dir():
+                row: Any = json.loads((path / document).read_text(encoding="utf-8"))
+            else:
+                with zipfile.ZipFile(path) as archive:
+                    row = json.loads(archive.read(document))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            continue
+        if isinstance(row, dict) and "format_version" in row and isinstance(row.get("files"), dict):
+            return {document, *row["files"]}
+    return None
 
 
 def _write_zip(path: Path, contents: Mapping[str, bytes], pause: Callable[[], None]) -> None:

@@ -1,39 +1,33 @@
-"""Finished run -> proven bundle: convert, compare, quantize, compare again, measure, write."""
+"""Any road in -> proven bundle: search for the smallest file that is still the same model, retarget it, write it."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, replace
+import tempfile
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdcompress.run import load_student
-from kdcompress.students.base import Student
-from kdcompress_export.bundle_writer import check_replaceable, write_bundle
-from kdcompress_export.recordings import check_disjoint, choose_entries, read_recordings
-from kdcompress_export.convert import convert, input_spec
-from kdcompress_export.errors import ExportError
-from kdcompress_export.parity import DEFAULT_ATOL, check_parity
-from kdcompress_export.prove import FLOAT, INT8, Choice, compare_precisions, worst_split
-from kdcompress_export.quantization.static import METHODS, CalibrationName, QuantizeOptions, quantize
-from kdcompress_export.signature import METADATA_KEY, geometry
-from kdcompress_runtime.bundle import METADATA_FILE, TOKENS_FILE, BundleMetadata, ModelFile, sha256
+from kdcompress_export.bundle_writer import write_bundle
+from kdcompress_export.parity import DEFAULT_ATOL
+from kdcompress_export.prove import FLOAT
+from kdcompress_export.quantization.options import SearchOptions
+from kdcompress_export.quantization.search import search
+from kdcompress_export.recordings import check_disjoint
+from kdcompress_export.targets.table import ONNXRUNTIME, check_outputs, check_targets, write_targets
+from kdcompress_runtime.bundle import METADATA_FILE, TOKENS_FILE, Bundle, BundleMetadata, ModelFile, sha256
 from kdcompress_runtime.errors import OptionsError
 from kdcompress_runtime.manifest import manifest_fingerprint
-from kdcompress_runtime.model import CtcModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
-    from kdcompress.run import TrainedRun
-    from kdcompress_export.error_rates import ErrorRates
-    from kdcompress_export.quantization.static import QuantizedModel
-    from kdcompress_export.streams import Samples
+    from kdcompress_export.importers.description import OnnxDescription
+    from kdcompress_export.quantization.options import SearchResult
+    from kdcompress_export.source import Source
 
-MODEL_FILES = {FLOAT: "model.onnx", INT8: "model.int8.onnx"}
-_PROOF_RECORDINGS = 8
-_PARITY_RECORDINGS = 2
+    Say = Callable[[str], None]
+    Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -41,76 +35,46 @@ class ExportOptions:
     """How to export.
 
     Raises:
-        OptionsError: a value is outside its range.
+        OptionsError: a value is outside its range, or a target is unknown.
     """
 
     calibration: Path | None = None
-    """Manifest to calibrate int8 on; the recipe's ``data.train`` when left out."""
+    """Manifest to calibrate int8 on; for a run the recipe's ``data.train`` when left out."""
     dev: Path | None = None
-    """Manifest to measure error rates on; the recipe's ``data.dev`` when left out; none: not measured."""
-    subset_size: int = 64
-    """Recordings to calibrate on."""
-    dev_limit: int | None = None
-    """Most items of the dev manifest; all when left out."""
+    """Manifest to measure error rates on; for a run the recipe's ``data.dev`` when left out; none: not measured."""
+    quantization: SearchOptions = field(default_factory=SearchOptions)
+    """What to try and what to demand."""
+    targets: tuple[str, ...] = (ONNXRUNTIME,)
+    """Where the model shall run; one alone is written to the output, several to folders inside it."""
     atol: float = DEFAULT_ATOL
-    """Allowed difference of log-probabilities between float32 and torch."""
-    precisions: tuple[str, ...] = (FLOAT, INT8)
-    """Files to write; float32 is always among them."""
-    calibration_method: CalibrationName = "minmax"
-    """How int8 ranges are found."""
-    reduce_range: bool = False
-    """7-bit weights, for x86 without VNNI."""
+    """Allowed difference of log-probabilities between float32 and what it was converted from."""
     overwrite: bool = True
     """Replace a bundle that is there."""
     licence: str = "unspecified"
     """Licence of the model, for the bundle's provenance."""
 
     def __post_init__(self) -> None:
-        if FLOAT not in self.precisions or not set(self.precisions) <= set(MODEL_FILES):
-            raise OptionsError(f"precisions must be {FLOAT}, or {FLOAT} and {INT8}; found {self.precisions}")
-        if self.calibration_method not in METHODS:
-            raise OptionsError(f"calibration_method must be one of {', '.join(METHODS)}")
-        if self.subset_size < 1 or (self.dev_limit is not None and self.dev_limit < 1):
-            raise OptionsError("subset_size and dev_limit must be at least 1")
         if not self.atol > 0:
             raise OptionsError(f"atol must be above 0, found {self.atol}")
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """Everything that is decided before the work starts."""
-
-    run: TrainedRun
-    student: Student
-    metadata: BundleMetadata
-    options: ExportOptions
-    calibration: Path
-    dev: Path | None
-    say: Callable[[str], None]
-
-    def load(self, content: bytes, precision: str) -> CtcModel:
-        """Load one of the files as an app would."""
-        return CtcModel(content, self.metadata, self.run.vocabulary, source=MODEL_FILES[precision])
-
-    def recordings(self, count: int) -> list[Samples]:
-        """Real audio: of dev where there is one, else of the calibration manifest."""
-        entries = choose_entries(self.dev or self.calibration, count)
-        return list(read_recordings(entries, self.metadata.input.sample_rate or 16000))
+        check_targets(self.targets)
 
 
 def export_run(
     run: Path,
     output: Path,
     options: ExportOptions | None = None,
-    on_progress: Callable[[str], None] | None = None,
+    *,
+    say: Say = lambda _: None,
+    on_progress: Progress = lambda *_: None,
 ) -> BundleMetadata:
-    """Export the student of a finished run as a bundle, with proof.
+    """Export the student of a finished run.
 
     Args:
         run: folder of the run; relative paths in its recipe start at the current folder.
         output: folder, or file ending in ``.zip``, to write; a bundle that is there is replaced.
         options: see there.
-        on_progress: called with one line at every stage.
+        say: called with one line at every stage.
+        on_progress: called with what is being done, how much of it is done and how much there is.
 
     Returns:
         The content of ``bundle.json``.
@@ -119,133 +83,136 @@ def export_run(
         RunError: ``run`` is no finished run of a student.
         ParityError: float32 differs from torch, or from itself in pieces, by more than ``options.atol``.
         GraphError, QuantizationError: a file is not what was asked for.
+        BudgetNotMetError: nothing meets the budget; nothing is written.
         ExportError: the output cannot be replaced; dev and calibration share items.
         ManifestError, AudioError: data cannot be read.
     """
-    plan = _make_plan(run, output, options or ExportOptions(), on_progress or (lambda _: None))
-    contents, measured, choice = _build(plan)
-    plan.say(f"Writing {output}")
-    tokens = plan.run.vocabulary.dumps().encode()
-    metadata = replace(
-        plan.metadata,
-        models=tuple(ModelFile(name, MODEL_FILES[name]) for name in contents),
-        default_precision=choice.precision,
-        measured=measured,
-        provenance=_provenance(plan),
-        files={
-            TOKENS_FILE: sha256(tokens),
-            **{MODEL_FILES[name]: sha256(content) for name, content in contents.items()},
-        },
+    options = options or ExportOptions()
+    check_outputs(output, options.targets, overwrite=options.overwrite)
+    from kdcompress_export.from_run import source_from_run
+
+    road = {"calibration": options.calibration, "dev": options.dev, "atol": options.atol}
+    return export_source(source_from_run(run, **road, say=say), output, options, say=say, on_progress=on_progress)
+
+
+def export_hugging_face(
+    folder: Path,
+    output: Path,
+    options: ExportOptions | None = None,
+    *,
+    say: Say = lambda _: None,
+    on_progress: Progress = lambda *_: None,
+) -> BundleMetadata:
+    """Export a Hugging Face ``*ForCTC`` model from a local folder, through optimum.
+
+    Arguments, result and errors: see ``export_run``; ``HuggingFaceError`` where the folder holds no such model.
+    """
+    options = options or ExportOptions()
+    check_outputs(output, options.targets, overwrite=options.overwrite)
+    from kdcompress_export.importers.hugging_face import import_hugging_face
+
+    road = {"calibration": options.calibration, "dev": options.dev, "atol": options.atol}
+    return export_source(
+        import_hugging_face(folder, **road, say=say), output, options, say=say, on_progress=on_progress
     )
-    files = {MODEL_FILES[name]: content for name, content in contents.items()}
-    documents = {METADATA_FILE: metadata.dumps().encode(), TOKENS_FILE: tokens}
-    write_bundle(output, {**documents, **files}, overwrite=plan.options.overwrite)
+
+
+def export_onnx(
+    file: Path,
+    output: Path,
+    description: OnnxDescription,
+    options: ExportOptions | None = None,
+    *,
+    say: Say = lambda _: None,
+    on_progress: Progress = lambda *_: None,
+) -> BundleMetadata:
+    """Export a CTC model that another toolkit wrote as ONNX.
+
+    Arguments, result and errors: see ``export_run``; ``MissingFieldsError`` names what the file does not say.
+    """
+    options = options or ExportOptions()
+    check_outputs(output, options.targets, overwrite=options.overwrite)
+    from kdcompress_export.importers.onnx_file import import_onnx
+
+    road = {"calibration": options.calibration, "dev": options.dev}
+    return export_source(
+        import_onnx(file, description, **road, say=say), output, options, say=say, on_progress=on_progress
+    )
+
+
+def export_bundle(
+    bundle: Path, output: Path, targets: tuple[str, ...], *, overwrite: bool = True, say: Say = lambda _: None
+) -> BundleMetadata:
+    """Make a finished bundle ready for other targets; its models and its proof stay as they are.
+
+    Raises:
+        BundleError: there is no such bundle, or it is damaged.
+        TargetError: a target cannot run the model.
+        ExportError: the output cannot be replaced.
+    """
+    check_targets(targets)
+    if ONNXRUNTIME in targets:
+        raise OptionsError(f"{bundle} is a bundle for {ONNXRUNTIME} already; name other targets")
+    check_outputs(output, targets, overwrite=overwrite)
+    opened = Bundle.open(bundle)
+    write_targets(opened, output, targets, overwrite=overwrite, say=say)
+    return opened.metadata
+
+
+def export_source(
+    source: Source,
+    output: Path,
+    options: ExportOptions | None = None,
+    *,
+    say: Say = lambda _: None,
+    on_progress: Progress = lambda *_: None,
+) -> BundleMetadata:
+    """Search, prove, retarget and write; arguments, result and errors as for ``export_run``."""
+    options = options or ExportOptions()
+    check_outputs(output, options.targets, overwrite=options.overwrite)
+    if source.calibration is not None and source.dev is not None:
+        check_disjoint(source.calibration, source.dev)
+    found = search(source, options.quantization, say, on_progress)
+    found.require_budget()
+    metadata, contents = _bundle(source, found, options)
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder, "bundle")
+        write_bundle(whole, contents)
+        write_targets(Bundle.open(whole), output, options.targets, overwrite=options.overwrite, say=say)
     return metadata
 
 
-def _make_plan(run: Path, output: Path, options: ExportOptions, say: Callable[[str], None]) -> _Plan:
-    """Read the run and refuse early what cannot end well."""
-    check_replaceable(output, overwrite=options.overwrite)
-    say(f"Reading {run}")
-    trained = load_student(run)
-    student = trained.network
-    if not isinstance(student, Student):
-        raise ExportError(f"{run} holds no student")
-    calibration = options.calibration or trained.recipe.data.train
-    dev = options.dev or trained.recipe.data.dev
-    if dev is not None:
-        check_disjoint(calibration, dev)
-    return _Plan(trained, student, describe(trained, student), options, calibration, dev, say)
+def model_file(precision: str) -> str:
+    """Name of a model inside a bundle."""
+    return "model.onnx" if precision == FLOAT else f"model.{precision}.onnx"
 
 
-def describe(run: TrainedRun, student: Student) -> BundleMetadata:
-    """Metadata of a student without files and measurements."""
-    source = input_spec(student)
-    return BundleMetadata(
-        name=run.recipe.name,
-        task=run.recipe.task,
-        input=source,
-        states=student.state_specs(),
-        frame_shift_ms=1000.0 * source.units_per_frame / (source.sample_rate or 1),
-        subsampling_factor=student.subsampling_factor,
-        lookahead_frames=student.lookahead_frames,
-        chunk_frames=getattr(run.recipe.model, "chunk_frames", 8),
-        models=(),
-        default_precision=FLOAT,
-        parameters=sum(parameter.numel() for parameter in student.parameters()),
-        blank_id=run.vocabulary.blank_id,
-        frontend={**run.recipe.frontend.model_dump(mode="json"), "late_features": student.frontend.late_features},
+def _bundle(source: Source, found: SearchResult, options: ExportOptions) -> tuple[BundleMetadata, Mapping[str, bytes]]:
+    """Put the files and ``bundle.json`` together."""
+    models = {model_file(precision): content for precision, content in found.contents.items()}
+    files = {TOKENS_FILE: source.vocabulary.dumps().encode(), **models}
+    metadata = replace(
+        source.metadata,
+        models=tuple(ModelFile(precision, model_file(precision)) for precision in found.contents),
+        default_precision=found.choice.precision,
+        measured={"parity": source.parity, **found.measured},
+        provenance=_provenance(source, options),
+        files={name: sha256(content) for name, content in files.items()},
     )
+    return metadata, {METADATA_FILE: metadata.dumps().encode(), **files}
 
 
-def _build(plan: _Plan) -> tuple[dict[str, bytes], dict[str, Any], Choice]:
-    """Make the files and the proof."""
-    plan.say("Converting to ONNX")
-    content = convert(plan.student, len(plan.run.vocabulary), geometry(plan.metadata, FLOAT))
-    model = plan.load(content, FLOAT)
-    plan.say("Comparing float32 with torch")
-    recordings = plan.recordings(_PROOF_RECORDINGS)
-    report = check_parity(plan.student, model, atol=plan.options.atol, recordings=recordings[:_PARITY_RECORDINGS])
-    measured: dict[str, Any] = {
-        "parity": {"atol": report.atol, "max_abs_diff": report.max_abs_diff, "comparisons": len(report.cases)},
-        "size_bytes": {FLOAT: len(content)},
+def _provenance(source: Source, options: ExportOptions) -> dict[str, Any]:
+    manifests = {"calibration": source.calibration, "dev": source.dev}
+    data = {
+        name: {"manifest": str(path), "fingerprint": manifest_fingerprint(path)}
+        for name, path in manifests.items()
+        if path is not None and path.is_file()
     }
-    contents, models = {FLOAT: content}, {FLOAT: model}
-    quantized = None
-    if INT8 in plan.options.precisions:
-        quantized = _quantize(plan, content, model)
-        contents[INT8], models[INT8] = quantized.content, plan.load(quantized.content, INT8)
-        measured["size_bytes"][INT8] = len(quantized.content)
-        measured["size_ratio"] = len(quantized.content) / len(content)
-    rates = _error_rates(plan, models)
-    measured["error_rates"] = rates.summary() if rates else "not measured: no dev manifest was given"
-    choice = Choice(FLOAT, "int8 was not asked for")
-    if quantized is not None:
-        plan.say("Comparing int8 with float32")
-        compared, choice = compare_precisions(models, recordings, rates)
-        calibrated = {"manifest": str(plan.calibration), "method": plan.options.calibration_method}
-        measured[INT8] = {
-            "quantized_nodes": quantized.nodes,
-            "calibration": {**calibrated, "frames": quantized.calibration_frames},
-            **compared,
-        }
-    measured["float32_splits"] = asdict(worst_split(model, recordings[:_PARITY_RECORDINGS]))
-    measured["default"] = asdict(choice)
-    return contents, measured, choice
-
-
-def _quantize(plan: _Plan, content: bytes, model: CtcModel) -> QuantizedModel:
-    entries = choose_entries(plan.calibration, plan.options.subset_size)
-    plan.say(f"Quantizing to int8, calibrated on {len(entries)} recordings of {plan.calibration}")
-    options = QuantizeOptions(plan.options.calibration_method, plan.options.reduce_range)
-    recordings = read_recordings(entries, plan.metadata.input.sample_rate or 16000)
-    properties = {METADATA_KEY: json.dumps(geometry(plan.metadata, INT8))}
-    return quantize(content, model, recordings, options, properties)
-
-
-def _error_rates(plan: _Plan, models: dict[str, CtcModel]) -> ErrorRates | None:
-    if plan.dev is None:
-        plan.say("Error rates are not measured: the recipe names no dev manifest and none was given")
-        return None
-    from kdcompress_export.error_rates import measure_error_rates
-
-    plan.say(f"Measuring error rates on {plan.dev}")
-    return measure_error_rates(models, plan.dev, plan.options.dev_limit)
-
-
-def _provenance(plan: _Plan) -> dict[str, Any]:
-    recipe = plan.run.recipe
-    manifests = {"train": recipe.data.train, "calibration": plan.calibration, "dev": plan.dev}
+    versions = {name: version(name) for name in ("kdcompress", "onnx", "onnxruntime", "numpy")}
     return {
-        "recipe": recipe.name,
-        "seed": recipe.seed,
-        "teachers": [str(path) for path in recipe.distill.teachers] if recipe.distill else [],
-        "data": {
-            name: {"manifest": str(path), "fingerprint": manifest_fingerprint(path)}
-            for name, path in manifests.items()
-            if path is not None and path.is_file()
-        },
-        "run": plan.run.summary,
-        "licence": plan.options.licence,
-        "versions": {name: version(name) for name in ("kdcompress", "torch", "onnx", "onnxruntime", "numpy")},
+        **source.provenance,
+        "data": {**source.provenance.get("data", {}), **data},
+        "licence": options.licence,
+        "versions": {**source.provenance.get("versions", {}), **versions},
     }

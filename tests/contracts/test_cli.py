@@ -79,9 +79,9 @@ def run(folder):
 
 @pytest.fixture(scope="module")
 def bundle(run, folder):
-    from kdcompress_export import ExportOptions, export_run
+    from kdcompress_export import ExportOptions, SearchOptions, export_run
 
-    export_run(run, folder / "bundle", ExportOptions(precisions=("float32",)), lambda _: None)
+    export_run(run, folder / "bundle", ExportOptions(quantization=SearchOptions(quantize="none")))
     return folder / "bundle"
 
 

@@ -13,8 +13,10 @@ from safetensors.torch import save_file
 
 from kdcompress.recipe import Recipe
 from kdcompress.run import RunFolder, build_network, load_student
+from kdcompress_export import ExportOptions, SearchOptions, export_run
 from kdcompress_export.convert import convert
-from kdcompress_export.export import ExportOptions, describe, export_run
+from kdcompress_export.from_run import describe
+from kdcompress_export.quantization.measure import Rounds
 from kdcompress_export.streams import speech_like_noise
 from kdcompress_runtime.model import CtcModel
 from kdcompress_runtime.vocabulary import WORD_SEPARATOR, Vocabulary
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 RATE = 8000
 WORDS = ("zero", "one", "two")
+QUICK = SearchOptions(quantize="static-u8s8-minmax-all", rounds=Rounds(3, 10))
+"""One scheme, timed only so long that there is a time."""
 VOCABULARY = Vocabulary.from_symbols([WORD_SEPARATOR, *sorted(set("".join(WORDS)))])
 
 
@@ -147,7 +151,7 @@ def progress() -> list[str]:
 def bundle(run: Path, tmp_path_factory: pytest.TempPathFactory, progress: list[str]) -> Path:
     """The run, exported. Tests that damage it work on a copy."""
     output = tmp_path_factory.mktemp("bundles") / "bundle"
-    export_run(run, output, ExportOptions(licence="CC0-1.0"), progress.append)
+    export_run(run, output, ExportOptions(licence="CC0-1.0", quantization=QUICK), say=progress.append)
     return output
 
 
@@ -155,4 +159,4 @@ def bundle(run: Path, tmp_path_factory: pytest.TempPathFactory, progress: list[s
 def converted(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare the seconds of torch's exporter where ``run`` is exported again: its file is there already."""
     content = (bundle / "model.onnx").read_bytes()
-    monkeypatch.setattr("kdcompress_export.export.convert", lambda *_: content)
+    monkeypatch.setattr("kdcompress_export.from_run.convert", lambda *_: content)

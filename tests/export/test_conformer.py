@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from kdcompress.run import load_student
 from kdcompress_export.agreement import split_differences
 from kdcompress_export.convert import convert
-from kdcompress_export.export import describe
+from kdcompress_export.from_run import describe
 from kdcompress_export.parity import check_parity
 from kdcompress_export.streams import speech_like_noise
 from kdcompress_runtime.model import CtcModel

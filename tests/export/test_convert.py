@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from kdcompress.run import load_student
 from kdcompress_export.convert import OPSET, check_graph, convert, input_spec, quiet_exporter
 from kdcompress_export.errors import GraphError
-from kdcompress_export.export import describe
+from kdcompress_export.from_run import describe
 from kdcompress_export.graphs import fold_batch_norm
 from kdcompress_export.parity import check_parity
 from kdcompress_runtime.model import CtcModel

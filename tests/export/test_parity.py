@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kdcompress_export.agreement import compare_models, split_differences
 from kdcompress_export.errors import ParityError
-from kdcompress_export.export import describe
+from kdcompress_export.from_run import describe
 from kdcompress_export.graphs import arrays, set_array
 from kdcompress_export.parity import check_parity
 from kdcompress_export.streams import output_frames, run_pieces, speech_like_noise

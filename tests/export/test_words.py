@@ -5,7 +5,7 @@ from __future__ import annotations
 from kdcompress.distill import fit
 from kdcompress.recipe import Recipe
 from kdcompress_evaluation import EvalOptions, evaluate
-from kdcompress_export import ExportOptions, export_run
+from kdcompress_export import ExportOptions, SearchOptions, export_run
 from kdcompress_runtime import Recognizer, read_audio
 from kdcompress_runtime.decoders import DecoderOptions
 
@@ -21,7 +21,9 @@ def test_words_go_all_the_way_to_the_report(make_manifest, tmp_path):
         "train": {"steps": 2, "batch_size": 8},
     }
     fit(Recipe.model_validate(tree), tmp_path / "run")
-    metadata = export_run(tmp_path / "run", tmp_path / "bundle", ExportOptions(precisions=("float32",)))
+    metadata = export_run(
+        tmp_path / "run", tmp_path / "bundle", ExportOptions(quantization=SearchOptions(quantize="none"))
+    )
     assert metadata.measured["error_rates"]["words"] == 9
 
     eager = DecoderOptions(blank_penalty=20.0)  # the audio is noise, and the student has learned nothing

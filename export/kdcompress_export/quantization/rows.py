@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kdcompress_export.agreement import Agreement
+from kdcompress_export.error_rates import ErrorRate, PairedDifference
+from kdcompress_export.timing import Milliseconds
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from kdcompress_export.agreement import Agreement
-    from kdcompress_export.error_rates import ErrorRate, PairedDifference
-    from kdcompress_export.timing import Milliseconds
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Row:
         """Size ratio times time ratio (geometric mean of whole and chunk); float32 costs 1, less is better."""
         if self.size_ratio is None or not self.whole_ratio or not self.chunk_ratio:
             return float("inf")
-        return self.size_ratio / (self.whole_ratio * self.chunk_ratio) ** 0.5
+        return self.size_ratio / math.sqrt(self.whole_ratio * self.chunk_ratio)
 
     def figures(self) -> dict[str, float | None]:
         """What a budget can bound."""
@@ -80,3 +81,15 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object; what was not measured is left out."""
         return {name: value for name, value in asdict(self).items() if value not in (None, "", {})}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Row:
+        """Read what ``to_json`` wrote, for example from the ``measured`` of a bundle."""
+        kinds = {
+            "agreement": Agreement,
+            "whole": Milliseconds,
+            "chunk": Milliseconds,
+            "rate": ErrorRate,
+            "difference": PairedDifference,
+        }
+        return cls(**{name: kinds[name](**value) if name in kinds else value for name, value in row.items()})
