@@ -58,4 +58,5 @@ def insert_qdq(
     )
     quantizer.quantize_model()
     quantizer.model.topological_sort()
-    return quantizer.model.model
+    found: ModelProto = quantizer.model.model
+    return found

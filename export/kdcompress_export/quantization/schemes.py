@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -170,22 +171,20 @@ _APPLY: Mapping[Kind, Callable[[Scheme, bytes, Calibration | None, dict[str, str
 }
 
 
-def _static_name(method: str, activations: str, weights: str, *, reduce_range: bool, glue: bool) -> str:
-    return "-".join(["static", activations + weights, method, *["7bit"] * reduce_range, *["all"] * glue])
+_INTEGERS: tuple[tuple[IntegerName, IntegerName, bool], ...] = (
+    ("u8", "s8", False),
+    ("s8", "s8", False),
+    ("u8", "s8", True),
+    ("u8", "u8", False),
+)
+_METHODS: tuple[CalibrationName, ...] = ("minmax", "percentile", "entropy")
 
 
 def _known() -> dict[str, Scheme]:
     schemes = []
-    for glue in (True, False):
-        for activations, weights, reduce_range in (
-            ("u8", "s8", False),
-            ("s8", "s8", False),
-            ("u8", "s8", True),
-            ("u8", "u8", False),
-        ):
-            for method in ("minmax", "percentile", "entropy"):
-                name = _static_name(method, activations, weights, reduce_range=reduce_range, glue=glue)
-                schemes.append(Scheme(name, "static", method, activations, weights, reduce_range, glue))
+    for glue, (activations, weights, narrow), method in itertools.product((True, False), _INTEGERS, _METHODS):
+        parts = ["static", activations + weights, method, *["7bit"] * narrow, *["all"] * glue]
+        schemes.append(Scheme("-".join(parts), "static", method, activations, weights, narrow, glue))
     schemes += [
         Scheme("dynamic", "dynamic"),
         Scheme("weights-8bit", "weight_only", bits=8),
