@@ -14,6 +14,7 @@ from kdcompress_runtime.errors import OptionsError
 
 if TYPE_CHECKING:
     from kdcompress_export import ExportOptions
+    from kdcompress_export.quantization.repairs import Repair
     from kdcompress_runtime.bundle import BundleMetadata
 
 app = typer.Typer()
@@ -65,8 +66,6 @@ def export(
     licence: Annotated[str, typer.Option(help="Licence of the model, kept in the bundle.")] = "unspecified",
 ) -> None:
     """Export with proof: the smallest, fastest file that is still the same model, for one target or several."""
-    from kdcompress_export.quantization.repair import find_repairs
-
     from kdcompress.tables import print_exported
     from kdcompress_export import BudgetNotMetError, ExportOptions, SearchOptions
 
@@ -83,7 +82,7 @@ def export(
             cpu=cpu,
             budget=budget,
             dev_limit=dev_limit,
-            repairs=find_repairs(repair or ()),
+            repairs=_repairs(repair or []),
             work=work,
         ),
         targets=tuple(targets or ("onnxruntime",)),
@@ -119,6 +118,14 @@ def _export(
         if source is None:
             raise OptionsError("name a run, a bundle, --hf DIR or --onnx FILE")
         return export_run(source, output, options, say=console.info, on_progress=progress)
+
+
+def _repairs(names: list[str]) -> tuple[Repair, ...]:
+    if not names:
+        return ()
+    from kdcompress_export.quantization.repair import find_repairs
+
+    return find_repairs(names)
 
 
 def _fields(values: list[str]) -> dict[str, str]:
