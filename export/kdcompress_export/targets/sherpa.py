@@ -86,7 +86,8 @@ def _graphs(bundle: Bundle, precision: str, chunk_frames: int) -> tuple[bytes, b
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    from kdcompress_export.targets.sherpa_graphs import cut, frontend, offline_graph, streaming_graph
+    from kdcompress_export.targets.sherpa_encoder import cut, frontend
+    from kdcompress_export.targets.sherpa_graphs import offline_graph, streaming_graph
 
     metadata, tokens = bundle.metadata, len(bundle.vocabulary)
     name = metadata.model_file(precision).file
