@@ -69,9 +69,16 @@ def _undo_round_trips(graph: GraphProto) -> None:
     fixed = {value.name for value in graph.output}
     for node in graph.node:
         node.input[:] = [_follow(name, direct) for name in node.input]
-    read = consumers(graph)
-    for node in [node for node in graph.node if node.op_type == "Cast"]:
-        if node.output[0] not in read and node.output[0] not in fixed:
+    while True:
+        read = consumers(graph)
+        dead = [
+            node
+            for node in graph.node
+            if node.op_type == "Cast" and node.output[0] not in read and node.output[0] not in fixed
+        ]
+        if not dead:
+            return
+        for node in dead:
             graph.node.remove(node)
 
 
