@@ -20,7 +20,7 @@ app = typer.Typer()
 @app.command()
 def train(recipe: RecipeArgument, output: RunOutput, settings: SetOption = None, seed: SeedOption = None) -> None:
     """Train a teacher (or a student from labels only)."""
-    _fit(_recipe(recipe, settings, seed), output)
+    fit_with_progress(_recipe(recipe, settings, seed), output)
 
 
 @app.command()
@@ -41,7 +41,7 @@ def distill(
     loaded = _recipe(recipe, overrides, seed)
     if loaded.distill is None:
         raise RecipeError(f"{recipe}: has no distill section; name a teacher with --teacher, or use `kdcompress train`")
-    _fit(loaded, output)
+    fit_with_progress(loaded, output)
 
 
 @app.command("teacher-check")
@@ -99,7 +99,8 @@ def _recipe(source: str, settings: list[str] | None, seed: int | None) -> Recipe
     return load_recipe(source, [*(settings or []), *([f"seed={seed}"] if seed is not None else [])])
 
 
-def _fit(recipe: Recipe, output: Path) -> None:
+def fit_with_progress(recipe: Recipe, output: Path) -> None:
+    """Train, with a bar, and say what came out."""
     from kdcompress.distill import fit
 
     with console.progress_bar(recipe.name) as update:

@@ -277,7 +277,7 @@ def test_ctrl_c_before_training_is_130(capsys, folder, tmp_path, monkeypatch):
     def interrupted(recipe, output):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "_fit", interrupted)
+    monkeypatch.setattr(training, "fit_with_progress", interrupted)
     assert main(["train", str(folder / "student.yaml"), "-o", str(tmp_path / "run")]) == 130
     assert "Traceback" not in capsys.readouterr().err
 
@@ -314,7 +314,7 @@ def test_missing_package_names_the_remedy(capsys, folder, monkeypatch):
     def missing(*arguments):
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr(training, "_fit", missing)
+    monkeypatch.setattr(training, "fit_with_progress", missing)
     assert main(["train", str(folder / "student.yaml"), "-o", "run"]) == 1
     assert "torch is not installed" in one_sentence(capsys)
 

@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""Export with proof, shown: parity of every family and target, the search's table, quantization-aware distillation.
+
+Usage:
+    python benchmarks/bench_export.py --parts parity                       # tiny students, embedded digits
+    python benchmarks/bench_export.py --parts search --run RUN [--run RUN] # the best file of finished runs
+    python benchmarks/bench_export.py --parts aware --run RUN --test TEST.jsonl [--scheme NAME]
+
+Results go to benchmarks/results/export. What is there already in the work folder is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from export_aware import aware_lines, aware_markdown
+from export_parity import dumps, markdown, parity_lines
+
+from kdcompress.data.digits import prepare_digits
+from kdcompress.distill import fit
+from kdcompress.recipe_file import load_recipe
+from kdcompress_export import ExportOptions, SearchOptions, export_run
+from kdcompress_export.quantization.rows import Row
+from kdcompress_export.quantization.table import markdown as search_markdown
+from kdcompress_export.recordings import choose_entries, read_recordings
+from kdcompress_export.targets.table import TARGETS
+from kdcompress_runtime.errors import KdcompressError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FAMILIES = {
+    "separable_conv": ("digits-labels", (), "static-u8s8-minmax-all"),
+    "cnn": ("digits-labels", ("model={kind: cnn}",), "static-u8s8-minmax-all"),
+    "chunked_conformer": ("digits-conformer", (), "dynamic"),
+}
+"""Recipe, overrides and scheme of each student family."""
+_RECORDINGS = 6
+
+
+def parity(work: Path, output: Path, steps: int) -> None:
+    """Train one small student a family, export it to every target, compare."""
+    data = work / "data"
+    if not (data / "test.jsonl").is_file():
+        prepare_digits(Path("data/fsdd"), data)
+    lines = []
+    for family, (recipe, overrides, scheme) in FAMILIES.items():
+        run, outputs = work / family, work / f"{family}-exported"
+        settings = [f"data.{split}={json.dumps(str(data / f'{split}.jsonl'))}" for split in ("train", "dev")]
+        settings += [f"train.steps={steps}", f"train.eval_every={steps}"]
+        fit(load_recipe(recipe, [*overrides, *settings]), run, lambda *_: None)
+        if not (outputs / TARGETS[-1]).is_dir():
+            options = ExportOptions(quantization=SearchOptions(quantize=scheme, dev_limit=60), targets=TARGETS)
+            export_run(run, outputs, options, say=_say)
+        entries = choose_entries(data / "test.jsonl", _RECORDINGS)
+        lines += list(parity_lines(family, run, outputs, list(read_recordings(entries, 8000))))
+        _say(f"{family}: compared")
+    _write(output / "parity.json", dumps(lines))
+    _write(output / "parity.md", markdown(lines))
+
+
+def search(runs: Sequence[Path], work: Path, output: Path, repairs: Sequence[str]) -> None:
+    """Export runs with the automatic search and keep the tables."""
+    from kdcompress_export.quantization.repair import find_repairs
+
+    for run in runs:
+        bundle = work / f"{run.name}-bundle"
+        options = SearchOptions(work=work / f"{run.name}-search", sensitivity=True, repairs=find_repairs(repairs))
+        found = export_run(run, bundle, ExportOptions(quantization=options), say=_say)
+        searched = found.measured["search"]
+        rows = [Row.from_json(row) for row in searched["rows"]]
+        table = search_markdown(rows, searched["chosen"])
+        said = f"Default: {found.default_precision}: {found.measured['default']['reason']}.\n"
+        _write(
+            output / f"search-{run.name}.md",
+            f"{found.name}, {found.parameters:,} parameters, {searched['cpu']}.\n\n{table}\n{said}",
+        )
+        _write(output / f"search-{run.name}.json", json.dumps(found.measured, indent=1) + "\n")
+
+
+def aware(runs: Sequence[Path], work: Path, output: Path, options: argparse.Namespace) -> None:
+    """Does quantization-aware distillation help? Three seeds, test set, paired intervals."""
+    for run in runs:
+        found: dict[str, Any] = aware_lines(
+            run,
+            options.test,
+            work / f"{run.name}-aware",
+            scheme=options.scheme,
+            steps=options.steps,
+            seeds=options.seeds,
+            say=_say,
+        )
+        _write(output / f"aware-{run.name}.json", json.dumps(found, indent=1) + "\n")
+        _write(output / f"aware-{run.name}.md", aware_markdown(found))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _write(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(path.suffix + ".tmp")
+    temporary.write_text(content, encoding="utf-8")
+    temporary.replace(path)
+    print(content)
+
+
+def main() -> int:
+    """Run the parts that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=["parity", "search", "aware"], default=["parity"])
+    parser.add_argument("--run", dest="runs", type=Path, action="append", default=[], help="finished run; repeatable")
+    parser.add_argument("--test", type=Path, help="manifest that nothing was tuned on, for aware")
+    parser.add_argument("--scheme", default="static-u8s8-minmax-all", help="for aware")
+    parser.add_argument("--repair", dest="repairs", action="append", default=[], help="for search; repeatable")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--steps", type=int, default=100, help="updates, of the tiny students or for aware")
+    parser.add_argument("--work", type=Path, default=Path("runs/bench-export"))
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/export"))
+    parser.add_argument("--fresh", action="store_true", help="forget what is in the work folder of parity")
+    options = parser.parse_args()
+    if {"search", "aware"} & set(options.parts) and not options.runs:
+        parser.error("search and aware need --run")
+    if "aware" in options.parts and options.test is None:
+        parser.error("aware needs --test")
+    try:
+        if "parity" in options.parts:
+            if options.fresh:
+                shutil.rmtree(options.work / "parity", ignore_errors=True)
+            parity(options.work / "parity", options.output, options.steps)
+        if "search" in options.parts:
+            search(options.runs, options.work, options.output, options.repairs)
+        if "aware" in options.parts:
+            aware(options.runs, options.work, options.output, options)
+    except KdcompressError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; repeat the command, it goes on where it stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
