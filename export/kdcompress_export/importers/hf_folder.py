@@ -179,13 +179,16 @@ def _table(folder: Path) -> tuple[Path, dict[str, Any]]:
     if not file.is_file():
         raise ForeignModelError(f"{folder}: no vocab.json and no tokenizer.json; save the model's tokenizer there, too")
     row = read_json(file)
-    table: object = row.get("model", {}).get("vocab") if isinstance(row.get("model"), dict) else None
-    if isinstance(table, list):  # sentencepiece: pairs of symbol and score
-        table = {pair[0]: index for index, pair in enumerate(table)}
-    if not isinstance(table, dict):
+    listed: object = row.get("model", {}).get("vocab") if isinstance(row.get("model"), dict) else None
+    if isinstance(listed, list):  # sentencepiece: pairs of symbol and score
+        listed = {pair[0]: index for index, pair in enumerate(listed)}
+    if not isinstance(listed, dict):
         raise ForeignModelError(f"{file} holds no vocabulary; save the model's tokenizer again")
     added_rows = [entry for entry in row.get("added_tokens") or [] if isinstance(entry, dict)]
-    return file, {**table, **{entry["content"]: entry["id"] for entry in added_rows if {"content", "id"} <= set(entry)}}
+    return file, {
+        **listed,
+        **{entry["content"]: entry["id"] for entry in added_rows if {"content", "id"} <= set(entry)},
+    }
 
 
 def _text(token: object) -> str | None:

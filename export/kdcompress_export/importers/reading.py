@@ -157,6 +157,7 @@ def read_facts(file: Path, model: ModelProto, said: OnnxDescription) -> Facts:
         sample_rate=rate,
         num_mel_bins=bins,
         normalize=normalize,
+        layout=None if waveform else layout,
         subsampling_factor=said.subsampling_factor or _integer(properties, "subsampling_factor"),
         scores=said.scores or traced_scores(graph, str(output)),
     )

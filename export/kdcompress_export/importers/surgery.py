@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped] # comes with onnx
 from onnx import TensorProto, checker, helper, inliner, numpy_helper, version_converter
 from onnx.external_data_helper import load_external_data_for_tensor
 
@@ -54,9 +55,7 @@ def load_graph(file: Path) -> ModelProto:
         model = onnx.load_from_string(file.read_bytes())
     except OSError as error:
         raise ForeignModelError(f"{file}: cannot be read ({error.strerror}); give an ONNX file") from error
-    except Exception as error:  # protobuf's own, which cannot be named without it
-        if type(error).__name__ != "DecodeError":
-            raise
+    except DecodeError as error:
         raise ForeignModelError(f"{file} is no ONNX file, or is damaged ({error})") from error
     if not model.graph.node or not model.graph.output:
         raise ForeignModelError(f"{file} is no ONNX file: it holds no graph")
