@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -25,6 +27,7 @@ from kdcompress_runtime import Bundle, BundleError, Recognizer
 from kdcompress_runtime.bundle import sha256
 
 BOTH = ("float32", "int8")
+PAGE = Path(__file__).parents[2] / "docs" / "mobile.md"
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +160,11 @@ def test_onnx_and_the_training_core_are_not_loaded(bundle):
     )
     done = subprocess.run([sys.executable, "-c", program, bundle], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_code_of_the_page_runs(bundle, tmp_path, monkeypatch):
+    shutil.copytree(bundle, tmp_path / "bundle")
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    exec(compile(code, PAGE.name, "exec", dont_inherit=True), {})
+    assert [model.file for model in Bundle.open("phone").metadata.models] == ["model.ort", "model.int8.ort"]
