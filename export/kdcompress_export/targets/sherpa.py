@@ -75,6 +75,9 @@ def verify(folder: Path) -> list[Check]:
 
     Needs neither torch nor onnx nor the bundle.
 
+    Args:
+        folder: folder or ``.zip``.
+
     Raises:
         BundleError: there is no such folder, or its ``sherpa-onnx.json`` cannot be read.
     """

@@ -12,8 +12,9 @@ from kdcompress_export.targets.sherpa_document import DOCUMENT, FORMAT_VERSION, 
 from kdcompress_export.targets.sherpa_proof import agreement, probe_features, run_differences, run_graphs
 from kdcompress_export.targets.sherpa_sessions import OfflineGraph, StreamingGraph
 from kdcompress_export.verify import Check
+from kdcompress_runtime.archive import is_plain_name, read_file
 from kdcompress_runtime.bundle import TOKENS_FILE, sha256
-from kdcompress_runtime.errors import BundleError, BundleNotFoundError, BundleVersionError
+from kdcompress_runtime.errors import BundleError, BundleVersionError
 from kdcompress_runtime.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -35,13 +36,14 @@ def check_folder(folder: Path) -> list[Check]:
         BundleError: there is no folder, or its ``sherpa-onnx.json`` cannot be read.
     """
     document = read_document(folder)
-    hashes = _check_hashes(folder, document["files"])
+    contents: dict[str, bytes] = {}
+    hashes = _check_hashes(folder, document["files"], contents)
     if not hashes.passed:
         return [hashes]
     checks, graphs = [hashes], dict[str, "Graphs"]()
-    size = len(Vocabulary.loads((folder / TOKENS_FILE).read_text(encoding="utf-8"), f"{folder}/{TOKENS_FILE}"))
+    size = len(Vocabulary.loads(contents[TOKENS_FILE].decode(), f"{folder}/{TOKENS_FILE}"))
     for precision in document["models"]:
-        check, loaded = _check_graphs(folder, precision, document, size)
+        check, loaded = _check_graphs(contents, precision, document, size)
         checks.append(check)
         if loaded is not None:
             graphs[precision] = loaded
@@ -66,10 +68,8 @@ def read_document(folder: Path) -> dict[str, Any]:
         BundleError: it cannot be read, or names files outside the folder.
     """
     path = folder / DOCUMENT
-    if not path.is_file():
-        raise BundleNotFoundError(f"{folder}: no {DOCUMENT} here; give the folder that the {NAME} target wrote")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_file(folder, DOCUMENT))
     except ValueError as error:
         raise BundleError(f"{path}: not valid JSON; export again") from error
     if not isinstance(document, dict) or document.get(TARGET_KEY) != NAME:
@@ -88,31 +88,36 @@ def read_document(folder: Path) -> dict[str, Any]:
         or not {TOKENS_FILE, *(file for pair in models.values() for file in pair.values())} <= files.keys()
     ):
         raise BundleError(f"{path}: a field is missing or malformed; export again")
-    if any("/" in name or "\\" in name or name in {"", ".", ".."} for name in files):
+    if not all(isinstance(name, str) and is_plain_name(name) for name in files):
         raise BundleError(f"{path}: a file name leaves the folder; do not use it")
     return document
 
 
-def _check_hashes(folder: Path, files: Mapping[str, str]) -> Check:
-    missing = [name for name in files if not (folder / name).is_file()]
-    if missing:
-        return Check("hashes", passed=False, detail=f"missing: {', '.join(missing)}", values={})
-    contents = {name: (folder / name).read_bytes() for name in files}
-    changed = [name for name, content in contents.items() if sha256(content) != files[name]]
-    if changed:
-        return Check("hashes", passed=False, detail=f"changed since export: {', '.join(changed)}", values={})
+def _check_hashes(folder: Path, files: Mapping[str, str], contents: dict[str, bytes]) -> Check:
+    """Read all files into ``contents`` and compare them with their hashes."""
+    wrong = []
+    for name, expected in files.items():
+        try:
+            contents[name] = read_file(folder, name)
+        except BundleError as error:
+            wrong.append(str(error))
+            continue
+        if sha256(contents[name]) != expected:
+            wrong.append(f"{name} was changed or damaged since it was exported")
+    if wrong:
+        return Check("hashes", passed=False, detail="; ".join(wrong), values={})
     size = sum(len(content) for content in contents.values())
     return Check("hashes", passed=True, detail=f"{len(files)} files, {size} bytes", values={"bytes": size})
 
 
 def _check_graphs(
-    folder: Path, precision: str, document: Mapping[str, Any], num_tokens: int
+    contents: Mapping[str, bytes], precision: str, document: Mapping[str, Any], num_tokens: int
 ) -> tuple[Check, Graphs | None]:
     """Load both graphs and compare them with what sherpa-onnx makes of their metadata."""
     name, names = f"metadata {precision}", file_names(precision)
     try:
-        offline = OfflineGraph((folder / names["offline"]).read_bytes())
-        streaming = StreamingGraph((folder / names["streaming"]).read_bytes())
+        offline = OfflineGraph(contents[names["offline"]])
+        streaming = StreamingGraph(contents[names["streaming"]])
     except TargetError as error:
         return Check(name, passed=False, detail=str(error), values={}), None
     sizes = {(graph.num_tokens, graph.feature_dim) for graph in (offline, streaming)}
