@@ -1,8 +1,9 @@
 """Waveform -> log-mel, as a torch module that is exported together with the student.
 
-Kaldi's povey filterbank (25/10 ms, as sherpa-onnx feeds its models): DC removal, pre-emphasis, window and
-DFT are linear, so they fold into one convolution; then power, mel, log. ``kaldi-native-fbank`` is the judge
-in the tests. It streams: the samples that the next window overlaps are its only state.
+Kaldi's povey filterbank (25/10 ms, as sherpa-onnx feeds its models): DC removal, pre-emphasis, window, DFT, power,
+mel, log. ``kaldi-native-fbank`` is the judge in the tests. Training computes it with an FFT; ``step``, which is
+exported, as a few matrix products (``split_dft``). It streams: the samples that the next window overlaps are its
+only state.
 
 The windows are Kaldi's to the sample (``snip_edges=False``), and come as soon as the last sample of one is there:
 one frame late. So what is trained here can be fed Kaldi's features elsewhere, delayed by ``late_features``.
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the field's name for it)
 
 from kdcompress.network import Frontend
+from kdcompress.split_dft import split_dft
 from kdcompress_runtime.bundle import BATCH_AXIS, InputSpec, StateSpec
 
 if TYPE_CHECKING:
@@ -37,6 +39,15 @@ class LogMel(Frontend):
     ``step`` maps samples ``(N, k * hop)`` float32 in [-1, 1] to features ``(N, k, num_mel_bins)`` float32.
     """
 
+    povey: Tensor
+    mel: Tensor
+    offset_weight: Tensor
+    align_weight: Tensor
+    first_weight: Tensor
+    second_weight: Tensor
+    mel_weight: Tensor
+    rows: Tensor
+
     def __init__(self, config: LogMelConfig) -> None:
         super().__init__()
         self.config = config
@@ -47,13 +58,35 @@ class LogMel(Frontend):
         after = self.window - self.window // 2 - (self.hop - self.hop // 2)
         self.late_features = math.ceil(after / self.hop)
         self.past = self.window - self.hop + self.late_features * self.hop - after
-        spectrum, mel = folded_matrices(config, self.window)
-        self.register_buffer("spectrum_weight", torch.from_numpy(spectrum)[:, None, :], persistent=False)
-        self.register_buffer("mel_weight", torch.from_numpy(mel)[:, :, None], persistent=False)
-        self.spectrum_weight: Tensor
-        self.mel_weight: Tensor
+        # Whole hops, and one sample before them for the pre-emphasis.
+        self.tail = math.ceil(self.past / self.hop) * self.hop + 1
+        self.fft_size = 1 << math.ceil(math.log2(self.window))
+        self._make_buffers()
         self.feature_dim = config.num_mel_bins
         self.units_per_feature = self.hop
+
+    def _make_buffers(self) -> None:
+        hops = (self.tail - 1) // self.hop + 1
+        start = hops * self.hop - self.hop - self.past
+        window, inside = np.zeros(hops * self.hop), np.zeros(hops * self.hop)
+        window[start : start + self.window] = povey_window(self.window)
+        inside[start : start + self.window] = (1 - PREEMPHASIS) / self.window
+        split = split_dft(window, self.fft_size, self.hop)
+        mel = mel_weights(self.config, self.fft_size)
+        offset = inside.reshape(hops, self.hop).T * split.offset_scale
+        buffers = {
+            "povey": povey_window(self.window),
+            "mel": mel.T,
+            "offset_weight": offset,
+            "align_weight": np.eye(hops)[None],
+            "first_weight": split.first,
+            "second_weight": split.second[:, :, None],
+            "mel_weight": (mel[:, split.bins] * (split.bins >= 0))[:, :, None],
+        }
+        for name, value in buffers.items():
+            self.register_buffer(name, torch.from_numpy(value.astype(np.float32)), persistent=False)
+        self.register_buffer("rows", torch.from_numpy(split.rows), persistent=False)
+        self.radix = split.radix
 
     def input_spec(self, subsampling_factor: int) -> InputSpec:
         """Describe the graph's input where one output frame takes ``subsampling_factor`` features."""
@@ -61,23 +94,35 @@ class LogMel(Frontend):
 
     def state_specs(self) -> tuple[StateSpec, ...]:
         """Return the one state: the samples that the next windows still need."""
-        return (StateSpec(TAIL_STATE, (BATCH_AXIS, self.past)),)
+        return (StateSpec(TAIL_STATE, (BATCH_AXIS, self.tail)),)
 
     def step(self, inputs: Tensor, states: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Turn samples ``(N, k * hop)`` into features ``(N, k, F)`` and the next states."""
+        """Turn samples ``(N, k * hop)`` into features ``(N, k, F)`` and the next states.
+
+        Graphs have no FFT that is worth its name: matrix products take its place.
+        """
         samples = torch.cat([states[TAIL_STATE], inputs], dim=1)
-        return self._features(samples), {TAIL_STATE: samples[:, -self.past :]}
+        batch, plain = samples.shape[0], samples[:, 1:]
+        emphasised = (plain - PREEMPHASIS * samples[:, :-1]).reshape(batch, -1, self.hop).transpose(1, 2)
+        sums = (plain.reshape(batch, -1, self.hop) @ self.offset_weight).transpose(1, 2)
+        offset = F.conv1d(F.pad(sums, (self.align_weight.shape[2] - 1, 0)), self.align_weight)
+        rows = torch.cat([emphasised, offset], dim=1).index_select(1, self.rows)
+        inner = F.conv1d(rows, self.first_weight, groups=self.radix)
+        outer = F.conv1d(inner.reshape(batch, 2 * self.radix, -1), self.second_weight)
+        real, imaginary = (outer * outer).reshape(batch, inner.shape[1], -1).chunk(2, dim=1)
+        mel = F.conv1d(real + imaginary, self.mel_weight)
+        return torch.log(mel.clamp(min=LOG_FLOOR)).transpose(1, 2), {TAIL_STATE: samples[:, -self.tail :]}
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Whole inputs ``(N, k * hop)`` to features ``(N, k, F)``, in float32 whatever the precision around it."""
         with torch.autocast(inputs.device.type, enabled=False):
-            return self._features(F.pad(inputs.float(), (self.past, 0)))
-
-    def _features(self, samples: Tensor) -> Tensor:
-        real, imaginary = F.conv1d(samples[:, None, :], self.spectrum_weight, stride=self.hop).chunk(2, dim=1)
-        power = real * real + imaginary * imaginary
-        mel = F.conv1d(power, self.mel_weight)
-        return torch.log(mel.clamp(min=LOG_FLOOR)).transpose(1, 2)
+            samples = F.pad(inputs.float(), (self.past, 0))
+            frames = samples.unfold(1, self.window, self.hop)
+            frames = frames - frames.mean(dim=2, keepdim=True)
+            # Kaldi repeats the first sample to its left; the window is zero there.
+            emphasised = F.pad(frames[:, :, 1:] - PREEMPHASIS * frames[:, :, :-1], (1, 0)) * self.povey
+            spectrum = torch.fft.rfft(emphasised, n=self.fft_size)[..., : self.fft_size // 2]
+            return torch.log(((spectrum.real.square() + spectrum.imag.square()) @ self.mel).clamp(min=LOG_FLOOR))
 
 
 def folded_matrices(config: LogMelConfig, window: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -87,14 +132,18 @@ def folded_matrices(config: LogMelConfig, window: int) -> tuple[NDArray[np.float
     used = np.flatnonzero(mel.any(axis=0))
     mel = mel[:, used[0] : used[-1] + 1]
     angle = 2 * np.pi * np.outer(np.arange(used[0], used[-1] + 1), np.arange(window)) / fft_size
-    positions = np.arange(window)
-    povey = (0.5 - 0.5 * np.cos(2 * np.pi * positions / (window - 1))) ** 0.85
     remove_dc = np.eye(window) - 1.0 / window
     preemphasis = np.eye(window) - PREEMPHASIS * np.eye(window, k=-1)
     preemphasis[0, 0] = 1 - PREEMPHASIS  # Kaldi repeats the first sample to its left
-    linear = povey[:, None] * (preemphasis @ remove_dc)
+    linear = povey_window(window)[:, None] * (preemphasis @ remove_dc)
     spectrum = np.concatenate([np.cos(angle), -np.sin(angle)]) @ linear
     return spectrum.astype(np.float32), mel.astype(np.float32)
+
+
+def povey_window(length: int) -> NDArray[np.float64]:
+    """Kaldi's default window, ``(length,)``; zero at both ends."""
+    window: NDArray[np.float64] = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / (length - 1))) ** 0.85
+    return window
 
 
 def mel_weights(config: LogMelConfig, fft_size: int) -> NDArray[np.float64]:

@@ -54,24 +54,23 @@ class SeparableConvBlock(nn.Module):
     The caller pads: with a cache when streaming, with zeros when the whole input is at hand.
     """
 
-    def __init__(self, channels: int, kernel: int, right: int, expansion: int, dropout: float) -> None:
+    def __init__(self, channels: int, kernel: int, right: int, expansion: float, dropout: float) -> None:
         super().__init__()
         self.kernel, self.right = kernel, right
         self.depthwise = nn.Conv1d(channels, channels, kernel, groups=channels, bias=False)
         self.depthwise_norm = nn.BatchNorm1d(channels)
-        self.expand = nn.Conv1d(channels, expansion * channels, 1)
+        inner = round(expansion * channels)
+        self.expand = nn.Conv1d(channels, inner, 1)
         self.dropout = nn.Dropout(dropout)
-        self.project = nn.Conv1d(expansion * channels, channels, 1, bias=False)
+        self.project = nn.Conv1d(inner, channels, 1, bias=False)
         self.project_norm = nn.BatchNorm1d(channels)
 
     def forward(self, padded: Tensor) -> Tensor:
         """Map ``(N, C, kernel - 1 + T)`` to ``(N, C, T)``; output t is about input ``t + kernel - 1 - right``."""
-        frames = padded.shape[-1] - (self.kernel - 1)
-        start = self.kernel - 1 - self.right
         hidden = self.depthwise_norm(self.depthwise(padded))
         hidden = self.dropout(F.relu(self.expand(hidden)))
         hidden = self.project_norm(self.project(hidden))
-        mapped: Tensor = padded[..., start : start + frames] + hidden
+        mapped: Tensor = without_context(padded, self.kernel, self.right) + hidden
         return mapped
 
     def whole(self, frames: Tensor) -> Tensor:
@@ -117,13 +116,20 @@ class DenseConvBlock(nn.Module):
     def forward(self, padded: Tensor) -> Tensor:
         """Map ``(N, C, kernel - 1 + T)`` to ``(N, C', T)``; output t is about input ``t + kernel - 1 - right``."""
         hidden: Tensor = self.dropout(F.relu(self.norm(self.conv(padded))))
-        start = self.kernel - 1 - self.right
-        return padded[..., start : start + hidden.shape[-1]] + hidden if self.residual else hidden
+        return without_context(padded, self.kernel, self.right) + hidden if self.residual else hidden
 
     def whole(self, frames: Tensor) -> Tensor:
         """Map a whole input ``(N, C, T)`` to ``(N, C', T)``, zeros on both sides, nothing delayed."""
         mapped: Tensor = self(F.pad(frames, (self.kernel - 1 - self.right, self.right)))
         return mapped
+
+
+def without_context(padded: Tensor, kernel: int, right: int) -> Tensor:
+    """Cut ``(..., kernel - 1 + T)`` to the ``(..., T)`` in the middle of each window, ``right`` of them behind it.
+
+    Bounds are constants: an exported graph computes no lengths.
+    """
+    return padded[..., kernel - 1 - right : -right if right else None]
 
 
 def two_factors(number: int) -> tuple[int, int]:

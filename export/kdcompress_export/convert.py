@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from kdcompress_export.errors import GraphError
-from kdcompress_export.graphs import fold_batch_norm, strip
+from kdcompress_export.graphs import fix_reshapes, fold_batch_norm, strip
 from kdcompress_export.signature import METADATA_KEY
 from kdcompress_runtime.bundle import BATCH_AXIS
 from kdcompress_runtime.model import LOG_PROBS, NEXT
@@ -68,6 +68,7 @@ def convert(student: Student, num_tokens: int, geometry: Mapping[str, Any]) -> b
     """
     model = _export(student)
     fold_batch_norm(model)
+    fix_reshapes(model)
     _name_matrices(model, student)
     _name_axes(model)
     strip(model)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
-    from onnx import GraphProto, ModelProto, NodeProto
+    from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 FRONTEND_MARK = ".frontend."
 """In the name of every weight of the frontend, which stays float32."""
@@ -156,3 +156,52 @@ def store_in_16_bits(model: ModelProto, names: Iterable[str]) -> None:
         unpack = helper.make_node("Mul", [f"{name}_float", f"{name}_step"], [name], f"{name}_unpack")
         graph.node.insert(0, cast)
         graph.node.insert(1, unpack)
+
+
+def fix_reshapes(model: ModelProto) -> int:
+    """Replace computed shapes of Reshape by constants where inferred shapes allow it, in place; return how many.
+
+    An exporter computes ``[batch, length / hop, hop]`` with a handful of nodes; ``[0, -1, hop]`` says the same:
+    0 is the axis of the input, -1 what is left. What only served such shapes is removed.
+    """
+    graph = model.graph
+    shapes = {value.name: _dims(value) for value in [*graph.value_info, *graph.input, *graph.output]}
+    known, fixed = arrays(graph), 0
+    for node in graph.node:
+        if node.op_type != "Reshape" or node.input[1] in known:
+            continue
+        before, after = shapes.get(node.input[0]), shapes.get(node.output[0])
+        if before is None or after is None:
+            continue
+        target = [_fixed_size(axis, size, before) for axis, size in enumerate(after)]
+        if target.count(-1) > 1:
+            continue
+        name = f"{node.output[0]}_shape"
+        set_array(graph, name, np.array(target, dtype=np.int64))
+        node.input[1] = name
+        node.ClearField("attribute")  # allowzero: 0 would be a length
+        fixed += 1
+    remove_unread(graph)
+    return fixed
+
+
+def _dims(value: ValueInfoProto) -> list[int | str]:
+    return [
+        axis.dim_value if axis.HasField("dim_value") else axis.dim_param for axis in value.type.tensor_type.shape.dim
+    ]
+
+
+def _fixed_size(axis: int, size: int | str, before: list[int | str]) -> int:
+    if isinstance(size, int):
+        return size
+    return 0 if size and axis < len(before) and before[axis] == size else -1
+
+
+def remove_unread(graph: GraphProto) -> None:
+    """Remove nodes whose outputs nobody reads, in place."""
+    read = {value.name for value in graph.output}
+    for node in reversed(list(graph.node)):
+        if read.isdisjoint(node.output):
+            graph.node.remove(node)
+        else:
+            read.update(node.input)

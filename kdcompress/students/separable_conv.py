@@ -66,7 +66,7 @@ class SeparableConvStudent(Student):
         for index, block in enumerate(self.blocks):
             name = f"block{index}_cache"
             padded = torch.cat([states[name], frames], dim=2)
-            following[name] = padded[..., frames.shape[2] :]
+            following[name] = padded[..., -states[name].shape[2] :]
             frames = block(padded)
             hidden.append(frames.transpose(1, 2))
         log_probs = self.head(frames).transpose(1, 2).log_softmax(dim=2)

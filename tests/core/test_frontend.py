@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from kdcompress.frontend import LOG_FLOOR, TAIL_STATE, LogMel
 from kdcompress.recipe import LogMelConfig
+from kdcompress.split_dft import best_radix, split_dft
 
 RATES = [(8000, 40), (16000, 80)]
 
@@ -32,10 +33,13 @@ def kaldi(samples: np.ndarray, rate: int, bins: int) -> np.ndarray:
     return np.stack([fbank.get_frame(index) for index in range(fbank.num_frames_ready)])
 
 
-def ours(samples: np.ndarray, rate: int, bins: int) -> np.ndarray:
+def ours(samples: np.ndarray, rate: int, bins: int, way: str = "whole") -> np.ndarray:
+    """Features ``(T, bins)`` as training computes them (whole), or as the exported graph does (step)."""
     frontend = LogMel(LogMelConfig(sample_rate=rate, num_mel_bins=bins))
-    whole = samples[: len(samples) // frontend.hop * frontend.hop]
-    return frontend(torch.from_numpy(whole)[None])[0].numpy()
+    whole = torch.from_numpy(samples[: len(samples) // frontend.hop * frontend.hop])[None]
+    if way == "step":
+        return frontend.step(whole, {TAIL_STATE: torch.zeros(1, frontend.tail)})[0][0].numpy()
+    return frontend(whole)[0].numpy()
 
 
 def sound(rate: int, seconds: float = 1.0) -> np.ndarray:
@@ -47,12 +51,13 @@ def sound(rate: int, seconds: float = 1.0) -> np.ndarray:
     return (chirp + 0.01 * rng.standard_normal(len(time))).astype(np.float32)
 
 
+@pytest.mark.parametrize("way", ["whole", "step"])
 @pytest.mark.parametrize(("rate", "bins"), RATES)
-def test_equals_kaldi_one_frame_later(rate, bins):
+def test_equals_kaldi_one_frame_later(rate, bins, way):
     """Kaldi centres window t on (t + 1/2) hops, so it is complete only in the next hop."""
     assert LogMel(LogMelConfig(sample_rate=rate, num_mel_bins=bins)).late_features == 1
     samples = sound(rate)
-    found, expected = ours(samples, rate, bins), kaldi(samples, rate, bins)
+    found, expected = ours(samples, rate, bins, way), kaldi(samples, rate, bins)
     inner = slice(2, len(found) - 2)  # Kaldi mirrors the signal at both ends
     np.testing.assert_allclose(found[1:][inner], expected[:-1][inner], atol=2e-3)
 
@@ -73,19 +78,68 @@ def test_the_comparison_with_kaldi_would_notice_a_shift_of_one_frame():
     assert np.abs(found[2:90] - kaldi(samples, 8000, 40)[2:90]).max() > 0.5
 
 
+@pytest.mark.parametrize("way", ["whole", "step"])
 @pytest.mark.parametrize(("rate", "bins"), RATES)
-def test_frame_covers_its_hop_and_the_window_before_it(rate, bins):
+def test_frame_covers_its_hop_and_the_window_before_it(rate, bins, way):
     """Frame t is a function of samples [hop t - past, hop t - past + window), of all of them, and of no other."""
     frontend = LogMel(LogMelConfig(sample_rate=rate, num_mel_bins=bins))
     hop, window = frontend.hop, frontend.window
     assert (hop, window) == (rate // 100, rate // 40)
     samples, frame = sound(rate, 0.2), 7
-    plain = ours(samples, rate, bins)[frame]
+    plain = ours(samples, rate, bins, way)[frame]
     first, last = hop * frame - frontend.past, hop * frame - frontend.past + window
     for position, inside in ((first - 1, False), (first + 3, True), (last - 3, True), (last, False)):
         moved = samples.copy()
         moved[position] += 0.9
-        assert (np.abs(ours(moved, rate, bins)[frame] - plain).max() > 1e-3) == inside, position
+        assert (np.abs(ours(moved, rate, bins, way)[frame] - plain).max() > 1e-3) == inside, position
+
+
+@pytest.mark.parametrize(
+    ("rate", "shift", "window_ms"),
+    [
+        (8000, 10, 25),
+        (16000, 10, 25),
+        (16000, 5, 50),
+        (16000, 20, 10),
+        (11025, 10, 25),
+        (22050, 10, 20),
+        (44100, 10, 25),
+    ],
+)
+def test_the_exported_way_equals_the_fft(rate, shift, window_ms):
+    """Hops with few factors of two, windows longer and shorter than a hop; on a loud offset, which Kaldi removes."""
+    frontend = LogMel(LogMelConfig(sample_rate=rate, num_mel_bins=20, frame_shift_ms=shift, window_ms=window_ms))
+    samples = 0.5 + 0.1 * torch.randn(2, 12 * frontend.hop, generator=torch.Generator().manual_seed(3))
+    found, _ = frontend.step(samples, {TAIL_STATE: torch.zeros(2, frontend.tail)})
+    torch.testing.assert_close(found, frontend(samples), atol=2e-3, rtol=0)
+
+
+def test_an_offset_is_silence_to_the_exported_way():
+    frontend = LogMel(LogMelConfig(sample_rate=16000, num_mel_bins=80))
+    found, _ = frontend.step(torch.full((1, 1600), 0.4), {TAIL_STATE: torch.full((1, frontend.tail), 0.4)})
+    torch.testing.assert_close(found, torch.full((1, 10, 80), float(np.log(LOG_FLOOR))))
+
+
+@pytest.mark.parametrize(
+    ("hop", "hops", "fft_size", "radix"), [(160, 3, 512, 8), (80, 3, 256, 8), (220, 3, 1024, 4), (441, 3, 2048, 1)]
+)
+def test_split_dft_is_the_dft_of_windowed_frames_without_their_offset(hop, hops, fft_size, radix):
+    rng = np.random.default_rng(4)
+    window = np.zeros(hop * hops)
+    inside = slice(hop // 3, hop // 3 + min(fft_size, 2 * hop))
+    window[inside] = rng.uniform(0.1, 1, window[inside].shape)
+    split = split_dft(window, fft_size, hop)
+    assert split.radix == best_radix(hop * hops, fft_size, hop) == radix
+    frame, offset = rng.standard_normal(hop * hops), 0.7
+    rows = np.concatenate([frame.reshape(hops, hop).T, np.full((1, hops), offset * split.offset_scale)])
+    grouped = rows[split.rows].reshape(radix, -1)
+    inner = np.einsum("gok,gk->go", split.first.reshape(radix, -1, grouped.shape[1]), grouped)
+    found = (split.second @ inner.reshape(2 * radix, -1)).reshape(2, -1)
+    whole = np.exp(-2j * np.pi * np.outer(np.arange(fft_size // 2), np.arange(hop * hops)) / fft_size)
+    power = np.abs(whole @ ((frame - offset) * window)) ** 2
+    used = split.bins >= 0
+    assert sorted(split.bins[used]) == list(range(fft_size // 2))
+    np.testing.assert_allclose((found**2).sum(axis=0)[used], power[split.bins[used]], atol=1e-9)
 
 
 def test_silence_is_the_floor():
@@ -101,7 +155,7 @@ def test_silence_is_the_floor():
 def test_any_split_gives_the_same_features(cuts, seed):
     frontend = LogMel(LogMelConfig(sample_rate=8000, num_mel_bins=16))
     samples = 0.3 * torch.randn(2, sum(cuts) * frontend.hop, generator=torch.Generator().manual_seed(seed))
-    states = {TAIL_STATE: torch.zeros(2, frontend.past)}
+    states = {TAIL_STATE: torch.zeros(2, frontend.tail)}
     pieces = []
     for piece in samples.split([cut * frontend.hop for cut in cuts], dim=1):
         features, states = frontend.step(piece, states)
@@ -113,12 +167,12 @@ def test_any_split_gives_the_same_features(cuts, seed):
 def test_state_is_described_and_not_changed():
     frontend = LogMel(LogMelConfig(sample_rate=16000, num_mel_bins=80))
     (spec,) = frontend.state_specs()
-    assert (spec.name, spec.shape, spec.dtype) == (TAIL_STATE, ("N", 280), "float32")
-    state = torch.full((1, 280), 0.25)
+    assert (spec.name, spec.shape, spec.dtype) == (TAIL_STATE, ("N", 321), "float32")  # two hops and a sample
+    state = torch.full((1, 321), 0.25)
     _, following = frontend.step(torch.ones(1, 160), {TAIL_STATE: state})
     assert following[TAIL_STATE].shape == state.shape
-    assert torch.equal(state, torch.full((1, 280), 0.25))
-    assert torch.equal(following[TAIL_STATE], torch.cat([torch.full((1, 120), 0.25), torch.ones(1, 160)], dim=1))
+    assert torch.equal(state, torch.full((1, 321), 0.25))
+    assert torch.equal(following[TAIL_STATE], torch.cat([torch.full((1, 161), 0.25), torch.ones(1, 160)], dim=1))
 
 
 def test_input_of_the_graph_is_described():

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
-from onnx import helper
+from onnx import TensorProto, helper
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from kdcompress_export.errors import QuantizationError
 from kdcompress_export.graphs import (
     FEATURE_NORM_MARK,
     FRONTEND_MARK,
-    arrays,
     downstream,
     producers,
     store_in_16_bits,
@@ -135,12 +134,17 @@ def quantize(
         )
     share_scales(quantized.graph)
     derive_bias_scales(quantized.graph)
-    store_in_16_bits(quantized, [name for name in arrays(quantized.graph) if FRONTEND_MARK in name])
+    store_in_16_bits(quantized, _frontend_weights(quantized))
     nodes = check_quantized(quantized, keep_float)
     strip(quantized)
     del quantized.metadata_props[:]
     helper.set_model_props(quantized, dict(properties or {}))
     return QuantizedModel(quantized.SerializeToString(), nodes, calibration.frames)
+
+
+def _frontend_weights(model: ModelProto) -> list[str]:
+    floating = (tensor for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT)
+    return [tensor.name for tensor in floating if FRONTEND_MARK in tensor.name]
 
 
 def layers(content: bytes) -> dict[str, tuple[int, ...]]:
