@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdcompress_export.bundle_writer import write_bundle
-from kdcompress_export.parity import DEFAULT_ATOL
 from kdcompress_export.prove import FLOAT
 from kdcompress_export.quantization.options import SearchOptions
 from kdcompress_export.quantization.search import search
@@ -46,15 +45,15 @@ class ExportOptions:
     """What to try and what to demand."""
     targets: tuple[str, ...] = (ONNXRUNTIME,)
     """Where the model shall run; one alone is written to the output, several to folders inside it."""
-    atol: float = DEFAULT_ATOL
-    """Allowed difference of log-probabilities between float32 and what it was converted from."""
+    atol: float | None = None
+    """Allowed difference of log-probabilities between float32 and its origin; that of the road when left out."""
     overwrite: bool = True
     """Replace a bundle that is there."""
     licence: str = "unspecified"
     """Licence of the model, for the bundle's provenance."""
 
     def __post_init__(self) -> None:
-        if not self.atol > 0:
+        if self.atol is not None and not self.atol > 0:
             raise OptionsError(f"atol must be above 0, found {self.atol}")
         check_targets(self.targets)
 
@@ -91,8 +90,9 @@ def export_run(
     check_outputs(output, options.targets, overwrite=options.overwrite)
     from kdcompress_export.from_run import source_from_run
 
-    road = {"calibration": options.calibration, "dev": options.dev, "atol": options.atol}
-    return export_source(source_from_run(run, **road, say=say), output, options, say=say, on_progress=on_progress)
+    return export_source(
+        source_from_run(run, **_road(options), say=say), output, options, say=say, on_progress=on_progress
+    )
 
 
 def export_hugging_face(
