@@ -41,11 +41,12 @@ class Stacking(nn.Module):
 class FeedForward(nn.Module):
     """Half a step of a feed-forward network, without the residual."""
 
-    def __init__(self, width: int, expansion: int, dropout: float) -> None:
+    def __init__(self, width: int, expansion: float, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.expand = nn.Linear(width, expansion * width)
-        self.project = nn.Linear(expansion * width, width)
+        inner = round(expansion * width)
+        self.expand = nn.Linear(width, inner)
+        self.project = nn.Linear(inner, width)
         self.dropout = nn.Dropout(dropout)
         with torch.no_grad():  # the half of the macaron, in the weights and not in the graph
             self.project.weight.mul_(0.5)
@@ -154,7 +155,7 @@ class ConformerBlock(nn.Module):
     """
 
     def __init__(
-        self, width: int, *, heads: int, left: int, kernel: int, right: int, expansion: int, dropout: float
+        self, width: int, *, heads: int, left: int, kernel: int, right: int, expansion: float, dropout: float
     ) -> None:
         super().__init__()
         self.right = right

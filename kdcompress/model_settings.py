@@ -149,8 +149,8 @@ class SeparableConvConfig(Settings):
     """Blocks; overrides the preset."""
     kernel: int | None = Field(default=None, ge=2)
     """Frames a block sees; overrides the preset."""
-    expansion: int = Field(default=2, ge=1)
-    """Inner width of a block over its outer width."""
+    expansion: int | float = Field(default=2, gt=0)
+    """Inner width of a block over its outer width; a broken number where channels were pruned."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Dropout inside a block."""
     subsampling_factor: int = Field(default=4, ge=1)
@@ -228,8 +228,8 @@ class ChunkedConformerConfig(Settings):
     """Frames that the convolution of a block sees; overrides the preset."""
     heads: int = Field(default=4, ge=1)
     """Attention heads; a divisor of the width."""
-    expansion: int = Field(default=4, ge=1)
-    """Inner width of a feed-forward part over its outer width."""
+    expansion: int | float = Field(default=4, gt=0)
+    """Inner width of a feed-forward part over its outer width; a broken number where channels were pruned."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Dropout inside and after each part of a block."""
     subsampling_factor: int = Field(default=4, ge=1)
