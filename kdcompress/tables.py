@@ -25,8 +25,9 @@ def print_exported(output: Path, metadata: BundleMetadata, targets: Sequence[str
     rows = [Row.from_json(row) for row in searched.get("rows", ())]
     if len(rows) > 1:
         cells = [line for line in zip(COLUMNS, *table_rows(rows, searched["chosen"]), strict=True) if any(line[1:])]
+        console.stdout().print(f"{metadata.name}: candidates, one thread, {searched['cpu']}", markup=False)
         columns, *lines = zip(*cells, strict=True)
-        console.print_table(f"{metadata.name}: candidates, one thread, {searched['cpu']}", columns, lines)
+        console.print_columns(columns, lines)
     differs = f"differs from its origin by at most {measured['parity']['max_abs_diff']:.1e} nats"
     sizes = ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in measured["size_bytes"].items())
     console.stdout().print(f"{metadata.default_precision} by default: {measured['default']['reason']}", markup=False)

@@ -111,9 +111,8 @@ def export_hugging_face(
     check_outputs(output, options.targets, overwrite=options.overwrite)
     from kdcompress_export.importers.hugging_face import import_hugging_face
 
-    road = {"calibration": options.calibration, "dev": options.dev, "atol": options.atol}
     return export_source(
-        import_hugging_face(folder, **road, say=say), output, options, say=say, on_progress=on_progress
+        import_hugging_face(folder, **_road(options), say=say), output, options, say=say, on_progress=on_progress
     )
 
 
@@ -134,9 +133,8 @@ def export_onnx(
     check_outputs(output, options.targets, overwrite=options.overwrite)
     from kdcompress_export.importers.onnx_file import import_onnx
 
-    road = {"calibration": options.calibration, "dev": options.dev}
     return export_source(
-        import_onnx(file, description, **road, say=say), output, options, say=say, on_progress=on_progress
+        import_onnx(file, description, **_road(options), say=say), output, options, say=say, on_progress=on_progress
     )
 
 
@@ -185,6 +183,12 @@ def export_source(
 def model_file(precision: str) -> str:
     """Name of a model inside a bundle."""
     return "model.onnx" if precision == FLOAT else f"model.{precision}.onnx"
+
+
+def _road(options: ExportOptions) -> dict[str, Any]:
+    """What every road into the exporter is told."""
+    tolerance = {} if options.atol is None else {"atol": options.atol}
+    return {"calibration": options.calibration, "dev": options.dev, **tolerance}
 
 
 def _bundle(source: Source, found: SearchResult, options: ExportOptions) -> tuple[BundleMetadata, Mapping[str, bytes]]:
