@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import stat
 from typing import TYPE_CHECKING
 
@@ -21,13 +20,11 @@ MAX_RATIO = 100
 _TEXT_SUFFIXES = (".json", ".txt")
 _STORED, _DEFLATED = 0, 8
 _ENCRYPTED = 1
-_DRIVE = re.compile(r"[A-Za-z]:")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def is_plain_name(name: str) -> bool:
     """Whether ``name`` is that of a file and leads nowhere: no folder, drive or parent, on any system."""
-    return name not in {"", ".", ".."} and not any(mark in name for mark in "/\\:") and not _CONTROL.search(name)
+    return name not in {"", ".", ".."} and not any(mark in name for mark in "/\\:") and not _has_controls(name)
 
 
 def read_file(path: Path, file: str) -> bytes:
@@ -105,13 +102,17 @@ def _wrong_entry(entry: ZipInfo) -> str | None:
 
 def _wrong_path(name: str) -> str | None:
     """Why the path of an entry could lead anywhere but into the bundle's folder, on any system."""
-    if not name or "\\" in name or _CONTROL.search(name):
+    if not name or "\\" in name or _has_controls(name):
         return "its name holds a backslash or control character, or nothing"
-    if name.startswith("/") or _DRIVE.match(name):
+    if name.startswith("/") or (name[1:2] == ":" and name[0].isalpha()):
         return "its path is absolute"
     if ".." in name.split("/"):
         return "its path climbs out of the bundle"
     return None
+
+
+def _has_controls(name: str) -> bool:
+    return any(letter < " " or letter == "\x7f" for letter in name)
 
 
 def _too_large(name: str, size: int, packed: int | None = None) -> str | None:
