@@ -66,7 +66,7 @@ def objections(row: Row, rules: Rules) -> tuple[Objection, ...]:
 
 def _against_float(row: Row, rules: Rules) -> list[Objection]:
     found = []
-    if row.whole_ratio is not None and row.chunk_ratio is not None and min(row.whole_ratio, row.chunk_ratio) < 1.0:
+    if row.timed_ratios and min(row.timed_ratios) < 1.0:
         found.append(Objection("slow", f"is slower than float32 on this CPU ({ratios(row)})"))
     if row.agreement is not None and row.agreement.argmax_agreement < rules.min_agreement:
         same = f"{100 * row.agreement.argmax_agreement:.1f} % of the frames"
@@ -147,9 +147,8 @@ def _blame(rows: Sequence[Row], rules: Rules) -> str:
 
 def ratios(row: Row) -> str:
     """Speed in words."""
-    if row.whole_ratio is None or row.chunk_ratio is None:
-        return "speed not measured"
-    return f"{row.whole_ratio:.2f}x on 10 s, {row.chunk_ratio:.2f}x on a chunk"
+    named = ((row.whole_ratio, "10 s"), (row.chunk_ratio, "a chunk"))
+    return ", ".join(f"{ratio:.2f}x on {what}" for ratio, what in named if ratio is not None) or "speed not measured"
 
 
 def points(row: Row) -> str:

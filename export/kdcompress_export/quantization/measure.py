@@ -84,20 +84,22 @@ def add_agreement(
 def add_speed(
     baseline: Candidate, candidates: Sequence[Candidate], rounds: Rounds
 ) -> tuple[Candidate, list[Candidate]]:
-    """Time float32 and all candidates, taking turns; ratios are to float32 in the same run."""
+    """Time float32 and all candidates, taking turns; ratios are to float32 in the same run.
+
+    A model that takes whole recordings has no chunks.
+    """
     models = {one.name: one.model for one in (baseline, *candidates)}
     whole = time_whole(models, rounds.whole)
     metadata = baseline.model.metadata
-    # A model that takes whole recordings has no chunks.
-    chunk = time_steps(models, metadata.chunk_frames, rounds.chunk) if metadata.streaming else whole
+    chunk = time_steps(models, metadata.chunk_frames, rounds.chunk) if metadata.streaming else {}
 
     def timed(one: Candidate) -> Candidate:
         row = replace(
             one.row,
             whole=whole[one.name],
-            chunk=chunk[one.name],
+            chunk=chunk.get(one.name),
             whole_ratio=whole[FLOAT].cpu / whole[one.name].cpu,
-            chunk_ratio=chunk[FLOAT].cpu / chunk[one.name].cpu,
+            chunk_ratio=chunk[FLOAT].cpu / chunk[one.name].cpu if chunk else None,
         )
         return replace(one, row=row)
 
@@ -159,9 +161,9 @@ def dominated(row: Row, others: Sequence[Row]) -> str:
     for other in others:
         if other.name == row.name or other.size_ratio is None or row.size_ratio is None:
             continue
-        if not (other.whole_ratio and other.chunk_ratio and row.whole_ratio and row.chunk_ratio):
-            continue
-        faster = min(other.whole_ratio / row.whole_ratio, other.chunk_ratio / row.chunk_ratio) > _CLEARLY
+        pairs = [(other.whole_ratio, row.whole_ratio), (other.chunk_ratio, row.chunk_ratio)]
+        timed = [one / two for one, two in pairs if one is not None and two is not None]
+        faster = bool(timed) and min(timed) > _CLEARLY
         smaller = other.size_ratio < row.size_ratio
         if faster and smaller:
             return other.name

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import onnxruntime
-
 from kdcompress_export.agreement import compare_models
-from kdcompress_export.prove import FLOAT, probe_recordings, worst_split
+from kdcompress_export.prove import FLOAT, Speed, probe_recordings, speed_summary, split_summary
 from kdcompress_export.quantization.budget import nearest
 from kdcompress_export.quantization.decide import choose, runner_up
 from kdcompress_export.quantization.options import BudgetVerdict, SearchResult
-from kdcompress_export.timing import WHOLE_SECONDS, cpu_name
+from kdcompress_export.timing import cpu_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,8 +59,8 @@ def build_result(
         measured["size_ratio"] = small.row.size_ratio
         measured[precision] = _proof(source, table, small, recordings)
     measured["error_rates"] = errors.rates(names).summary() if errors else NOT_MEASURED
-    measured["float32_splits"] = asdict(
-        worst_split(table.baseline.model, list(recordings[:_SPLIT_RECORDINGS]) or _probe(source))
+    measured["float32_splits"] = split_summary(
+        table.baseline.model, list(recordings[:_SPLIT_RECORDINGS]) or _probe(source)
     )
     measured["default"] = asdict(choice)
     verdict = _verdict(rules, table.rows, winner)
@@ -96,7 +94,7 @@ def _proof(source: Source, table: Table, small: Candidate, recordings: Sequence[
         "calibration": calibration,
         "agreement": {**agreement, "audio": "recordings" if recordings else "noise"},
         "probe": asdict(compare_models(baseline.model, small.model, probe)),
-        "splits": asdict(worst_split(small.model, [*probe[:1], *recordings[:_SPLIT_RECORDINGS]])),
+        "splits": split_summary(small.model, [*probe[:1], *recordings[:_SPLIT_RECORDINGS]]),
         "speed": _speed(row, baseline.row),
     }
     if row.difference:
@@ -106,20 +104,11 @@ def _proof(source: Source, table: Table, small: Candidate, recordings: Sequence[
 
 
 def _speed(row: Row, baseline: Row) -> dict[str, Any]:
-    def times(name: str) -> dict[str, Any]:
-        pairs = {FLOAT: getattr(baseline, name), row.precision: getattr(row, name)}
-        return {precision: asdict(value) for precision, value in pairs.items() if value is not None}
-
-    return {
-        "cpu": cpu_name(),
-        "onnxruntime": onnxruntime.__version__,
-        "threads": 1,
-        "whole_seconds": WHOLE_SECONDS,
-        "whole_ms": times("whole"),
-        "chunk_ms": times("chunk"),
-        "whole_ratio": row.whole_ratio,
-        "chunk_ratio": row.chunk_ratio,
-    }
+    whole, chunk = (
+        {one.precision: getattr(one, name) for one in (baseline, row) if getattr(one, name) is not None}
+        for name in ("whole", "chunk")
+    )
+    return speed_summary(Speed(whole, chunk, row.precision))
 
 
 def _verdict(rules: Rules, rows: Sequence[Row], winner: Row | None) -> BudgetVerdict | None:

@@ -60,9 +60,15 @@ class Row:
     @property
     def cost(self) -> float:
         """Size ratio times time ratio (geometric mean of whole and chunk); float32 costs 1, less is better."""
-        if self.size_ratio is None or not self.whole_ratio or not self.chunk_ratio:
-            return float("inf")
-        return self.size_ratio / math.sqrt(self.whole_ratio * self.chunk_ratio)
+        timed = self.timed_ratios
+        if self.size_ratio is None or not timed:
+            return math.inf
+        return self.size_ratio / math.prod(timed) ** (1 / len(timed))
+
+    @property
+    def timed_ratios(self) -> tuple[float, ...]:
+        """Ratios that were measured: 10 s and, where the model streams, a chunk."""
+        return tuple(ratio for ratio in (self.whole_ratio, self.chunk_ratio) if ratio is not None)
 
     def figures(self) -> dict[str, float | None]:
         """What a budget can bound."""

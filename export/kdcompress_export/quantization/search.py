@@ -16,7 +16,7 @@ import onnxruntime
 from kdcompress_export.errors import QuantizationError
 from kdcompress_export.prove import FLOAT, MIN_AGREEMENT, probe_recordings
 from kdcompress_export.quantization.calibration import Calibration
-from kdcompress_export.quantization.decide import Objection, Rules, choose, objections, runner_up
+from kdcompress_export.quantization.decide import Rules, choose, objections, runner_up
 from kdcompress_export.quantization.measure import Candidate, ErrorCounter, Table, add_agreement, add_speed, dominated
 from kdcompress_export.quantization.mixed import mix
 from kdcompress_export.quantization.options import AUTO, NONE, SearchOptions
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 _PROOF_RECORDINGS = 8
 _SENSITIVITY_RECORDINGS = 4
+_CURABLE = {"wer", "wer_high", "agreement"}
+"""Figures of a budget that more layers in float32 can mend."""
 _MENDABLE = {"agreement", "errors"}
 """What more layers in float32 can cure; more items are needed where too few were to tell."""
 
@@ -186,14 +188,15 @@ class _Search:
 
     def mend(self, table: Table) -> Table:
         """Keep the guilty layers of the cheapest candidate that only makes too many errors in float32."""
-        scheme = self._to_mend(table)
+        mendable = self._mendable(table) if self.options.mixed else None
+        scheme = mendable or (self._cheapest(table) if self.options.sensitivity else None)
         if scheme is None:
             return table
         self.say(f"Measuring which layers of {scheme.name} cost the most")
         key = self.workspace.key("sensitivity", scheme.to_json())
         found = self.workspace.sensitivity(key, lambda: self._sensitivity(scheme))
         table = replace(table, sensitivity=found)
-        if not self.options.mixed or not self._objections(table, scheme.name):
+        if mendable is None:
             return table
         box = [table]
 
@@ -206,7 +209,9 @@ class _Search:
 
         def hopeless(row: Row) -> bool:
             kinds = {one.kind for one in objections(row, self.rules)}
-            return bool(kinds & {"slow", "made"}) or row.cost >= most
+            budget = self.rules.budget
+            missed = {bound.figure for bound in budget.bounds if bound.miss(row.figures())} if budget else set()
+            return bool(kinds & {"slow", "made"}) or bool(missed - _CURABLE) or row.cost >= most
 
         for _ in mix(scheme, found, attempt, lambda row: not objections(row, self.rules), hopeless):
             pass
@@ -214,31 +219,35 @@ class _Search:
 
     def complete(self, table: Table) -> Table:
         """Count the errors of the file that is kept although float32 wins, if that was left out."""
-        row = runner_up(table.rows, self.rules)
-        winner, _ = choose(table.rows, self.rules)
-        if self.errors is None or row is None or row.rate is not None or (winner and winner.precision != FLOAT):
-            return table
-        counted = [self.errors.add_errors([one])[0] if one.name == row.name else one for one in table.candidates]
-        return replace(table, candidates=counted)
+        while self.errors is not None:
+            row = runner_up(table.rows, self.rules)
+            winner, _ = choose(table.rows, self.rules)
+            if row is None or row.rate is not None or (winner is not None and winner.precision != FLOAT):
+                break
+            counted = [self.errors.add_errors([one])[0] if one.name == row.name else one for one in table.candidates]
+            table = replace(table, candidates=[replace(one, row=_uncalled(one.row)) for one in counted])
+        return table
 
-    def _to_mend(self, table: Table) -> Scheme | None:
-        """The cheapest scheme that fails by its errors alone and would win; or, where asked for, any cheapest."""
+    def _mendable(self, table: Table) -> Scheme | None:
+        """The cheapest scheme that fails by its errors alone and would win without them."""
         winner, _ = choose(table.rows, self.rules)
         most = winner.cost if winner is not None else float("inf")
         fit = []
         for one in table.candidates:
-            kinds = {found.kind for found in objections(one.row, self.rules)} - {"budget"}
-            failed = bool(objections(one.row, self.rules))
-            if one.scheme is not None and "+" not in one.name and failed and kinds <= _MENDABLE and one.row.cost < most:
+            kinds = {found.kind for found in objections(one.row, self.rules)}
+            if one.scheme is not None and "+" not in one.name and one.row.cost < most and self._is_curable(one, kinds):
                 fit.append(one)
-        if not fit and self.options.sensitivity:
-            fit = [one for one in table.candidates if one.scheme is not None and "+" not in one.name]
-        if not fit or not (self.options.mixed or self.options.sensitivity):
-            return None
-        return min(fit, key=lambda one: one.row.cost).scheme
+        return min(fit, key=lambda one: one.row.cost).scheme if fit else None
 
-    def _objections(self, table: Table, name: str) -> tuple[Objection, ...]:
-        return objections(next(row for row in table.rows if row.name == name), self.rules)
+    def _is_curable(self, one: Candidate, kinds: set[str]) -> bool:
+        """Whether all that speaks against a candidate is what layers in float32 can cure."""
+        budget = self.rules.budget
+        missed = {bound.figure for bound in budget.bounds if bound.miss(one.row.figures())} if budget else set()
+        return bool(kinds) and kinds <= {*_MENDABLE, "budget"} and missed <= _CURABLE
+
+    def _cheapest(self, table: Table) -> Scheme | None:
+        plain = [one for one in table.candidates if one.scheme is not None and "+" not in one.name]
+        return min(plain, key=lambda one: one.row.cost).scheme if plain else None
 
     def _sensitivity(self, scheme: Scheme) -> Sensitivity:
         recordings = list(self.calibration.recordings)[:_SENSITIVITY_RECORDINGS] if self.calibration else self._noise()
@@ -335,3 +344,8 @@ class _Search:
 
     def _noise(self) -> list[Samples]:
         return probe_recordings(self.source.metadata.input.sample_rate or 16000)
+
+
+def _uncalled(row: Row) -> Row:
+    """Drop the note that errors were not counted where they were."""
+    return replace(row, note="") if row.rate is not None else row
