@@ -108,9 +108,9 @@ class BandedAttention(nn.Module):
         head_width = width // self.heads
         mixed = self.query_key_value(self.norm(frames))
         mixed = mixed.reshape(batch, length, 3 * self.heads, head_width).transpose(1, 2)
-        query, new = mixed.tensor_split((self.heads,), dim=1)
+        query, new = torch.split(mixed, [self.heads, 2 * self.heads], dim=1)
         known = torch.cat([cache, new], dim=2)
-        key, value = known.chunk(2, dim=1)
+        key, value = torch.split(known, self.heads, dim=1)
         shape = (batch, self.heads, -1, self.left + GROUP, head_width)
         query = query.index_select(2, seen.queries).reshape(batch, self.heads, -1, GROUP, head_width)
         key = key.index_select(2, seen.keys).reshape(shape)
