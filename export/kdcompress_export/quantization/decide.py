@@ -6,7 +6,9 @@ interval that reaches above it although nothing shows more errors says that the 
 float32 stays, too. Without a dev manifest, agreement decides and the reason says so.
 
 Among those left the cheapest wins: size ratio times time ratio. Within 5 % of it, which is the noise of timing,
-the one whose errors, or else log-probabilities, differ least from float32.
+the one whose log-probabilities differ least from float32: they tell more than a few errors, and choosing by errors
+would pick the lucky one. All the same, several candidates are held against one dev manifest, and the interval is not
+corrected for that.
 
 With a budget every bound is a condition. Where float32 itself misses it, a slower candidate may win: then small is
 what was asked for.
@@ -122,7 +124,7 @@ def cheapest(rows: Sequence[Row]) -> Row:
 def _difference(row: Row) -> tuple[float, float, float]:
     errors = row.difference.wer if row.difference else 0.0
     nats = row.agreement.mean_abs_diff if row.agreement else 0.0
-    return errors, nats, row.cost
+    return nats, errors, row.cost
 
 
 def _praise(row: Row, rules: Rules) -> str:
