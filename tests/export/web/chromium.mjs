@@ -88,7 +88,7 @@ async function open({ url, listen_ms: listenMs = 0, screenshot, dark = false, wi
   return found;
 }
 
-const timer = setTimeout(() => { browser.kill('SIGKILL'); }, 240_000);
+const timer = setTimeout(() => { browser.kill('SIGKILL'); }, 600_000);
 try {
   const pages = [];
   for (const page of job.pages) pages.push(await open(page));
