@@ -8,7 +8,7 @@ STAMP := $(VENV)/.kdcompress-setup
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format bench-digits bench-distill bench-sentences wheel clean
+.PHONY: help setup demo test test-slow test-web lint format bench-digits bench-distill bench-sentences bench-export wheel clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -44,6 +44,10 @@ test: setup lint ## Lint and types, then the fast tests
 test-slow: setup ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
+test-web: setup ## The web bundle under Node and in headless Chromium (needs node, npm, chromium; fetches onnxruntime-web)
+	npm install --prefix examples/web --no-audit --no-fund --ignore-scripts
+	$(BIN)/python -m pytest -s -m slow tests/export/test_web_slow.py
+
 lint: setup ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -62,6 +66,9 @@ bench-distill: setup ## Three seeds of every method of distillation on noisy dig
 
 bench-sentences: setup ## The leading methods on English sentences, wideband and narrowband: tables, plots and rows
 	$(BIN)/python benchmarks/bench_sentences.py
+
+bench-export: setup ## Parity of every student family and target, as a table
+	$(BIN)/python benchmarks/bench_export.py
 
 wheel: setup ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
