@@ -7,7 +7,7 @@ Inputs, outputs and states stay as they were.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -85,7 +85,7 @@ def _belongs(node: NodeProto, values: Mapping[str, NDArray[np.generic]], planar:
     return False
 
 
-def _attributes(node: NodeProto) -> dict[str, object]:
+def _attributes(node: NodeProto) -> dict[str, Any]:
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
@@ -135,8 +135,7 @@ def _lift(graph: GraphProto, node: NodeProto, values: Mapping[str, NDArray[np.ge
         set_array(graph, node.input[1], weight[:, :, None, :])
         found["kernel_shape"] = [1, weight.shape[2]]
         for name, fill in (("strides", 1), ("dilations", 1)):
-            found[name] = [fill, *found.get(name, [1])]  # type: ignore[misc]
-        left, right = found.get("pads", [0, 0])  # type: ignore[misc]
-        found["pads"] = [0, left, 0, right]
+            found[name] = [fill, *found.get(name, [1])]
+        found["pads"] = [0, found.get("pads", [0, 0])[0], 0, found.get("pads", [0, 0])[1]]
     del node.attribute[:]
     node.attribute.extend(helper.make_attribute(name, value) for name, value in sorted(found.items()))
