@@ -62,7 +62,7 @@ def test_the_encoder_computes_in_int8_without_a_break(bundle, tmp_path):
     assert counts["QLinearConv"] == 2 + 1 + DEPTH
     assert counts["QLinearAdd"] == DEPTH
     assert counts["MatMulIntegerToFloat"] == 1
-    assert counts["Conv"] + counts["FusedConv"] == 2  # the frontend's
+    assert counts["Conv"] + counts["FusedConv"] == 4  # the frontend's
     caches = 2 + DEPTH
     assert counts["QuantizeLinear"] == 1 + caches
     assert counts["DequantizeLinear"] == caches
