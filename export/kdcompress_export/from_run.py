@@ -10,6 +10,7 @@ from kdcompress.students.base import Student
 from kdcompress_export.convert import convert, input_spec
 from kdcompress_export.errors import ExportError
 from kdcompress_export.parity import DEFAULT_ATOL, check_parity
+from kdcompress_export.planar import with_2d_convolutions
 from kdcompress_export.prove import FLOAT
 from kdcompress_export.recordings import choose_entries, read_recordings
 from kdcompress_export.signature import geometry
@@ -59,14 +60,15 @@ def source_from_run(
     dev = dev or trained.recipe.data.dev
     metadata = describe(trained, student)
     say("Converting to ONNX")
-    content = convert(student, len(trained.vocabulary), geometry(metadata, FLOAT))
+    plain = convert(student, len(trained.vocabulary), geometry(metadata, FLOAT))
+    content = with_2d_convolutions(plain)
     say("Comparing float32 with torch")
     model = CtcModel(content, metadata, trained.vocabulary, source=FLOAT)
     entries = choose_entries(dev or calibration, _PARITY_RECORDINGS)
     recordings = list(read_recordings(entries, metadata.input.sample_rate or 16000))
     report = check_parity(student, model, atol=atol, recordings=recordings)
     parity = {"origin": "torch", "atol": atol, "max_abs_diff": report.max_abs_diff, "comparisons": len(report.cases)}
-    return Source(content, metadata, trained.vocabulary, parity, _provenance(trained), calibration, dev)
+    return Source(content, metadata, trained.vocabulary, parity, _provenance(trained), calibration, dev, plain)
 
 
 def describe(run: TrainedRun, student: Student) -> BundleMetadata:

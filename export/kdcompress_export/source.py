@@ -33,6 +33,13 @@ class Source:
     """Manifest whose inputs set int8 ranges; none: schemes that need it are left out."""
     dev: Path | None = None
     """Manifest on which error rates are proven; disjoint from ``calibration``."""
+    quantizable: bytes | None = None
+    """The same graph in the form that quantizers read, where ``content`` was rewritten for speed in float32."""
+
+    @property
+    def plain(self) -> bytes:
+        """The graph that quantizers read."""
+        return self.content if self.quantizable is None else self.quantizable
 
     def load(self, content: bytes | None = None, precision: str = FLOAT) -> CtcModel:
         """Load the float32 graph, or another one of the same geometry, as an app would.

@@ -254,7 +254,7 @@ class _Search:
         label = f"Layers of {scheme.name}"
         return measure_sensitivity(
             scheme,
-            self.source.content,
+            self.source.plain,
             self.source.load,
             recordings,
             calibration=self.calibration,
@@ -284,7 +284,7 @@ class _Search:
             key,
             lambda: apply_repaired(
                 scheme,
-                self.source.content,
+                self.source.plain,
                 self.calibration if scheme.needs_calibration or repair else None,
                 properties,
                 repair,
