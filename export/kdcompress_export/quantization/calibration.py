@@ -33,6 +33,9 @@ METHODS = {
 }
 _CALIBRATION_FRAMES = 25
 """Frames of a calibration step, unless the student streams in longer chunks."""
+_HISTOGRAM_RECORDINGS = 16
+"""Recordings that make a histogram, spread evenly. The bulk of the values, which it is about, is seen soon; an extreme,
+which minmax is about, may be in any recording."""
 
 
 class StepReader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime is not typed
@@ -120,7 +123,9 @@ class Calibration:
     def _measure(self, graph: Path, operators: Sequence[str], method: CalibrationName) -> TensorsData:
         frames = 0
         # Histograms keep every activation until they are told to count; so they count after each recording.
-        groups = [self._recordings] if method == "minmax" else [[one] for one in self._recordings]
+        step = 1 if method == "minmax" else -(-len(self._recordings) // _HISTOGRAM_RECORDINGS)
+        chosen = self._recordings[::step]
+        groups = [chosen] if method == "minmax" else [[one] for one in chosen]
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             calibrator = create_calibrator(
                 str(graph), list(operators), str(Path(folder, "augmented.onnx")), METHODS[method]
