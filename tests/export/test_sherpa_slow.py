@@ -71,7 +71,7 @@ def in_wheel(bundle: Bundle, folder: Path, precision: str, audio: list[np.ndarra
 def test_float32_reads_the_same_where_the_edges_are_silent(bundle, recordings, tmp_path):
     """Kaldi mirrors the edges, where our frontend hears silence; around silence the features are the same."""
     silence = np.zeros(RATE // 10, dtype=np.float32)
-    entries = read_manifest(recordings["test"])
+    entries = list(read_manifest(recordings["test"]))
     audio = [np.concatenate([silence, read_audio(entry.input, RATE)[0], silence]) for entry in entries]
     recognizer = Recognizer.from_dir(bundle.path, precision="float32")
     ours = [recognizer.recognize(samples, RATE).text for samples in audio]
@@ -83,7 +83,7 @@ def test_float32_reads_the_same_where_the_edges_are_silent(bundle, recordings, t
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_recordings_as_they_are_give_as_many_errors(bundle, recordings, tmp_path, precision):
     """Texts may differ there, in int8 often: the same audio 0.01 % louder changes as many in our own runtime."""
-    entries = read_manifest(recordings["test"])
+    entries = list(read_manifest(recordings["test"]))
     audio = [read_audio(entry.input, RATE)[0] for entry in entries]
     spoken = [entry.text for entry in entries]
     recognizer = Recognizer.from_dir(bundle.path, precision=precision)
