@@ -25,6 +25,8 @@ from kdcompress.data.digits import prepare_digits
 from kdcompress.distill import fit
 from kdcompress.recipe_file import load_recipe
 from kdcompress_export import ExportOptions, SearchOptions, export_run
+from kdcompress_export.quantization.repair_bias import BIAS_CORRECTION
+from kdcompress_export.quantization.repair_smooth import SMOOTHING
 from kdcompress_export.quantization.rows import Row
 from kdcompress_export.quantization.table import markdown as search_markdown
 from kdcompress_export.recordings import choose_entries, read_recordings
@@ -40,6 +42,7 @@ FAMILIES = {
     "chunked_conformer": ("digits-conformer", (), "dynamic"),
 }
 """Recipe, overrides and scheme of each student family."""
+REPAIRS = {"bias-correction": BIAS_CORRECTION, "smoothing": SMOOTHING}
 _RECORDINGS = 6
 
 
@@ -66,11 +69,11 @@ def parity(work: Path, output: Path, steps: int) -> None:
 
 def search(runs: Sequence[Path], work: Path, output: Path, repairs: Sequence[str]) -> None:
     """Export runs with the automatic search and keep the tables."""
-    from kdcompress_export.quantization.repair import find_repairs
-
     for run in runs:
         bundle = work / f"{run.name}-bundle"
-        options = SearchOptions(work=work / f"{run.name}-search", sensitivity=True, repairs=find_repairs(repairs))
+        options = SearchOptions(
+            work=work / f"{run.name}-search", sensitivity=True, repairs=tuple(REPAIRS[name] for name in repairs)
+        )
         found = export_run(run, bundle, ExportOptions(quantization=options), say=_say)
         searched = found.measured["search"]
         rows = [Row.from_json(row) for row in searched["rows"]]
@@ -118,7 +121,7 @@ def main() -> int:
     parser.add_argument("--run", dest="runs", type=Path, action="append", default=[], help="finished run; repeatable")
     parser.add_argument("--test", type=Path, help="manifest that nothing was tuned on, for aware")
     parser.add_argument("--scheme", default="static-u8s8-minmax-all", help="for aware")
-    parser.add_argument("--repair", dest="repairs", action="append", default=[], help="for search; repeatable")
+    parser.add_argument("--repair", dest="repairs", action="append", default=[], choices=REPAIRS, help="for search")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--steps", type=int, default=100, help="updates, of the tiny students or for aware")
     parser.add_argument("--work", type=Path, default=Path("runs/bench-export"))

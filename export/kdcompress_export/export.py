@@ -41,6 +41,8 @@ class ExportOptions:
     """Manifest to calibrate int8 on; for a run the recipe's ``data.train`` when left out."""
     dev: Path | None = None
     """Manifest to measure error rates on; for a run the recipe's ``data.dev`` when left out; none: not measured."""
+    tune: Path | None = None
+    """Manifest on which a blank penalty for the smaller file is tuned, as one more candidate; disjoint from dev."""
     quantization: SearchOptions = field(default_factory=SearchOptions)
     """What to try and what to demand."""
     targets: tuple[str, ...] = (ONNXRUNTIME,)
@@ -170,7 +172,7 @@ def export_source(
     check_outputs(output, options.targets, overwrite=options.overwrite)
     if source.calibration is not None and source.dev is not None:
         check_disjoint(source.calibration, source.dev)
-    found = search(source, options.quantization, say, on_progress)
+    found = search(source, _with_tuning(source, options), say, on_progress)
     found.require_budget()
     metadata, contents = _bundle(source, found, options)
     with tempfile.TemporaryDirectory() as folder:
@@ -183,6 +185,19 @@ def export_source(
 def model_file(precision: str) -> str:
     """Name of a model inside a bundle."""
     return "model.onnx" if precision == FLOAT else f"model.{precision}.onnx"
+
+
+def _with_tuning(source: Source, options: ExportOptions) -> SearchOptions:
+    """Return the search's options; a blank penalty is tuned on recordings that prove nothing."""
+    if options.tune is None:
+        return options.quantization
+    for manifest in (source.calibration, source.dev):
+        if manifest is not None:
+            check_disjoint(manifest, options.tune)
+    from kdcompress_export.quantization.repair_blank import blank_repair
+
+    repairs = (*options.quantization.repairs, blank_repair(options.tune))
+    return replace(options.quantization, repairs=repairs)
 
 
 def _road(options: ExportOptions) -> dict[str, Any]:

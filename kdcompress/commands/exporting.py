@@ -58,7 +58,10 @@ def export(
     dev_limit: Annotated[int | None, typer.Option(help="At most this many dev items.")] = None,
     repair: Annotated[
         list[str] | None,
-        typer.Option(help="Also try: bias-correction or smooth-quant; repeatable."),
+        typer.Option(help="Also try: bias-correction or smoothing; repeatable."),
+    ] = None,
+    tune: Annotated[
+        Path | None, typer.Option(help="Manifest, apart from dev, on which a blank penalty is tuned as a candidate.")
     ] = None,
     work: Annotated[
         Path | None, typer.Option(help="Folder that keeps what a search has done, so that it can go on.")
@@ -77,6 +80,7 @@ def export(
     options = ExportOptions(
         calibration=calibration,
         dev=dev,
+        tune=tune,
         quantization=SearchOptions(
             quantize=quantize,
             cpu=cpu,
@@ -121,11 +125,17 @@ def _export(
 
 
 def _repairs(names: list[str]) -> tuple[Repair, ...]:
+    """Look repairs up by name."""
     if not names:
         return ()
-    from kdcompress_export.quantization.repair import find_repairs
+    from kdcompress_export.quantization.repair_bias import BIAS_CORRECTION
+    from kdcompress_export.quantization.repair_smooth import SMOOTHING
 
-    return find_repairs(names)
+    known = {"bias-correction": BIAS_CORRECTION, "smoothing": SMOOTHING}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise OptionsError(f"no repair is called {unknown[0]!r}; known are {', '.join(known)}")
+    return tuple(known[name] for name in names)
 
 
 def _fields(values: list[str]) -> dict[str, str]:

@@ -110,8 +110,8 @@ class StreamingGraph:
         for now in range(max(index + count for index, count in enumerate(calls))):
             live = [index for index, count in enumerate(calls) if index <= now < index + count]
             starts = [(now - index) * self.frames_advanced for index in live]
-            x = [rooms[i][start : start + self.frames_fed] for i, start in zip(live, starts, strict=True)]
-            log_probs, following = self.step(x, [states[index] for index in live])
+            pieces = [rooms[i][start : start + self.frames_fed] for i, start in zip(live, starts, strict=True)]
+            log_probs, following = self.step(pieces, [states[index] for index in live])
             for index, one, new in zip(live, log_probs, following, strict=True):
                 found[index].append(one)
                 states[index] = new
