@@ -1,4 +1,4 @@
-"""What every road into the exporter ends in: a float32 graph under the bundle's contract, proven equal to its origin."""
+"""What every road into the exporter ends in: a float32 graph under the bundle's contract, equal to its origin."""
 
 from __future__ import annotations
 
