@@ -34,8 +34,8 @@ METHODS = {
 _CALIBRATION_FRAMES = 25
 """Frames of a calibration step, unless the student streams in longer chunks."""
 _HISTOGRAM_RECORDINGS = 16
-"""Recordings that make a histogram, spread evenly, for the sake of time. On a student of noisy digits 64 moved the upper
-ends of percentile ranges (10 % at the median) and hardly those of entropy, and agreed with float32 no better."""
+"""Recordings that make a histogram, spread evenly, for the sake of time. On a student of noisy digits 64 moved the
+upper ends of percentile ranges (10 % at the median), hardly those of entropy, and agreed with float32 no better."""
 
 
 class StepReader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime is not typed
