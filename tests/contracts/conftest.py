@@ -1,20 +1,27 @@
-"""A small real bundle made by hand, for the tests of documents and of the wheel; benchmarks as modules."""
+"""A small real bundle made by hand, for the tests of documents and of the wheel; a run; benchmarks as modules."""
 
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import soundfile
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from kdcompress.cli import main
 from kdcompress_runtime.bundle import BundleMetadata, InputSpec, ModelFile, StateSpec, sha256
 from kdcompress_runtime.vocabulary import Vocabulary
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+RATE = 8000
+TONES = {"a": 400.0, "b": 900.0, "c": 1800.0, " ": 0.0}
+TEXTS = ("ab", "ba c", "ca", "bab", "c ab", "a", "cac", "abc", "b a", "acb", "cab ca", "bcb")
 UNIT, LAG, TOKENS = 4, 3, ("a", "b", "▁")
 
 
@@ -92,3 +99,55 @@ def benchmark_script():
     sys.path.remove(str(BENCHMARKS))
     for file in BENCHMARKS.glob("*.py"):
         sys.modules.pop(file.stem, None)
+
+
+def speak(text: str, seed: int) -> np.ndarray:
+    """One tone of about 0.2 s a letter over a little noise."""
+    rng = np.random.default_rng(seed)
+    pieces = [np.zeros(400)]
+    for letter in text:
+        moments = np.arange(int(rng.integers(1400, 1900))) / RATE
+        pieces += [0.4 * np.sin(2 * np.pi * TONES[letter] * moments), np.zeros(300)]
+    clean = np.concatenate(pieces)
+    return (clean + 0.01 * rng.standard_normal(len(clean))).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def speaker():
+    """``speaker(text, seed)``: samples of a text; see ``speak``."""
+    return speak
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Audio, ``train.jsonl``, ``dev.jsonl`` and the recipes ``student``, ``taught`` and ``teacher``, ``.yaml`` each."""
+    torch.set_num_threads(1)
+    path = tmp_path_factory.mktemp("cli")
+    for split, texts in (("train", TEXTS), ("dev", TEXTS[:3])):
+        lines = []
+        for index, text in enumerate(texts):
+            soundfile.write(path / f"{split}{index}.wav", speak(text, index + 50 * (split == "dev")), RATE)
+            lines.append(json.dumps({"audio_filepath": f"{split}{index}.wav", "text": text}) + "\n")
+        (path / f"{split}.jsonl").write_text("".join(lines))
+    recipe = {
+        "schema": 1,
+        "name": "tiny",
+        "data": {split: str(path / f"{split}.jsonl") for split in ("train", "dev")},
+        "frontend": {"sample_rate": RATE, "num_mel_bins": 24},
+        "model": {"kind": "separable_conv", "width": 16, "depth": 2, "kernel": 7, "lookahead_frames": 4},
+        "train": {"steps": 2, "batch_size": 6, "learning_rate": 0.02, "log_every": 1},
+    }
+    (path / "student.yaml").write_text(json.dumps(recipe))
+    losses = [{"kind": "ctc", "weight": 0.5}, {"kind": "frame_kl", "weight": 0.5}]
+    (path / "taught.yaml").write_text(json.dumps({**recipe, "losses": losses}))
+    oracle = {"kind": "oracle", "heads": 2, "fusion_depth": 1, "encoder": {"width": 8, "depth": 2, "kernel": 5}}
+    (path / "teacher.yaml").write_text(json.dumps({**recipe, "model": oracle}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    """A student that knows its three tones, trained by the command."""
+    command = ["train", str(folder / "student.yaml"), "-o", str(folder / "run"), "--set", "train.steps=150"]
+    assert main(command) == 0
+    return folder / "run"

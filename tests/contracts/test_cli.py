@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 import typer
 from safetensors import safe_open
 
@@ -26,55 +25,7 @@ from kdcompress.recipe_file import load_recipe
 from kdcompress.run import load_run
 
 RATE = 8000
-TONES = {"a": 400.0, "b": 900.0, "c": 1800.0, " ": 0.0}
-TEXTS = ("ab", "ba c", "ca", "bab", "c ab", "a", "cac", "abc", "b a", "acb", "cab ca", "bcb")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def speak(text: str, seed: int) -> np.ndarray:
-    """One tone of about 0.2 s a letter over a little noise."""
-    rng = np.random.default_rng(seed)
-    pieces = [np.zeros(400)]
-    for letter in text:
-        moments = np.arange(int(rng.integers(1400, 1900))) / RATE
-        pieces += [0.4 * np.sin(2 * np.pi * TONES[letter] * moments), np.zeros(300)]
-    clean = np.concatenate(pieces)
-    return (clean + 0.01 * rng.standard_normal(len(clean))).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Audio, ``train.jsonl``, ``dev.jsonl`` and the recipes ``student``, ``taught`` and ``teacher``, ``.yaml`` each."""
-    torch.set_num_threads(1)
-    path = tmp_path_factory.mktemp("cli")
-    for split, texts in (("train", TEXTS), ("dev", TEXTS[:3])):
-        lines = []
-        for index, text in enumerate(texts):
-            soundfile.write(path / f"{split}{index}.wav", speak(text, index + 50 * (split == "dev")), RATE)
-            lines.append(json.dumps({"audio_filepath": f"{split}{index}.wav", "text": text}) + "\n")
-        (path / f"{split}.jsonl").write_text("".join(lines))
-    recipe = {
-        "schema": 1,
-        "name": "tiny",
-        "data": {split: str(path / f"{split}.jsonl") for split in ("train", "dev")},
-        "frontend": {"sample_rate": RATE, "num_mel_bins": 24},
-        "model": {"kind": "separable_conv", "width": 16, "depth": 2, "kernel": 7, "lookahead_frames": 4},
-        "train": {"steps": 2, "batch_size": 6, "learning_rate": 0.02, "log_every": 1},
-    }
-    (path / "student.yaml").write_text(json.dumps(recipe))
-    losses = [{"kind": "ctc", "weight": 0.5}, {"kind": "frame_kl", "weight": 0.5}]
-    (path / "taught.yaml").write_text(json.dumps({**recipe, "losses": losses}))
-    oracle = {"kind": "oracle", "heads": 2, "fusion_depth": 1, "encoder": {"width": 8, "depth": 2, "kernel": 5}}
-    (path / "teacher.yaml").write_text(json.dumps({**recipe, "model": oracle}))
-    return path
-
-
-@pytest.fixture(scope="module")
-def run(folder):
-    """A student that knows its three tones, trained by the command."""
-    command = ["train", str(folder / "student.yaml"), "-o", str(folder / "run"), "--set", "train.steps=150"]
-    assert main(command) == 0
-    return folder / "run"
 
 
 @pytest.fixture(scope="module")
@@ -320,10 +271,10 @@ def test_missing_package_names_the_remedy(capsys, folder, monkeypatch):
 
 
 @pytest.fixture
-def audio(tmp_path):
+def audio(tmp_path, speaker):
     """Good files and bad ones."""
-    soundfile.write(tmp_path / "good.wav", speak("cab ba", 77), RATE)
-    soundfile.write(tmp_path / "wide.flac", np.repeat(speak("ab c", 78), 2), 2 * RATE)
+    soundfile.write(tmp_path / "good.wav", speaker("cab ba", 77), RATE)
+    soundfile.write(tmp_path / "wide.flac", np.repeat(speaker("ab c", 78), 2), 2 * RATE)
     (tmp_path / "empty.wav").write_bytes(b"")
     (tmp_path / "cut.wav").write_bytes((tmp_path / "good.wav").read_bytes()[:-4001])
     (tmp_path / "letter.wav").write_text("Dear Sir or Madam,")
@@ -354,7 +305,7 @@ def test_transcribe_reports_bad_files_and_goes_on(capsys, bundle, audio):
 
 
 @pytest.mark.parametrize("decoder", ["greedy", "beam"])
-def test_stream_ends_with_the_text_of_the_whole(capsys, bundle, audio, decoder):
+def test_stream_ends_with_the_text_of_the_whole(capsys, bundle, audio, speaker, *, decoder):
     command = ["transcribe", str(bundle), str(audio / "good.wav"), "--decoder", decoder]
     assert main(command) == 0
     whole = capsys.readouterr().out
@@ -366,7 +317,7 @@ def test_stream_ends_with_the_text_of_the_whole(capsys, bundle, audio, decoder):
     assert len(partials) == len(lines) - 1 >= 2
     seconds = [float(line[1:].split(" s]")[0]) for line in partials]
     assert seconds == sorted(seconds)
-    assert seconds[-1] <= len(speak("cab ba", 77)) / RATE + 0.01
+    assert seconds[-1] <= len(speaker("cab ba", 77)) / RATE + 0.01
 
 
 def test_json_is_one_object_a_line(capsys, bundle, audio):
