@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -212,6 +215,34 @@ def test_a_foreign_file_says_what_it_lacks_and_becomes_a_bundle(folder, tmp_path
     capsys.readouterr()
     assert main([*command, "--field", "sample_rate"]) == 1
     assert "NAME=VALUE" in one_sentence(capsys)
+
+
+def documented() -> list[list[str]]:
+    """The commands of ``docs/export.md``."""
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    lines = "".join(re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL)).splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def workplace(run, folder, tmp_path_factory):
+    """A folder with everything that the page's commands name."""
+    place = tmp_path_factory.mktemp("page")
+    shutil.copytree(run, place / "runs" / "student")
+    save_hugging_face(place / "wav2vec2")
+    (place / "model.onnx").write_bytes(foreign())
+    (place / "tokens.txt").write_text("<blk> 0\na 1\nb 2\n")
+    for split in ("train", "dev"):
+        for file in [*folder.glob(f"{split}*.wav"), folder / f"{split}.jsonl"]:
+            shutil.copy(file, place)
+    return place
+
+
+@pytest.mark.parametrize("words", documented(), ids=" ".join)
+def test_the_commands_of_the_page_run(words, workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    quick = ["--steps", "2"] if words[0] in {"prune", "quantize-aware"} else []
+    assert main([*words, *quick]) in ({0, 3} if "--budget" in words else {0})
 
 
 def test_a_student_teaches_its_int8_self_and_its_pruned_self(run, tmp_path, capsys):
