@@ -25,12 +25,15 @@ from kdcompress.data.digits import prepare_digits
 from kdcompress.distill import fit
 from kdcompress.recipe_file import load_recipe
 from kdcompress_export import ExportOptions, SearchOptions, export_run
+from kdcompress_export.bundle_writer import write_bundle
 from kdcompress_export.quantization.repair_bias import BIAS_CORRECTION
 from kdcompress_export.quantization.repair_smooth import SMOOTHING
 from kdcompress_export.quantization.rows import Row
 from kdcompress_export.quantization.table import markdown as search_markdown
 from kdcompress_export.recordings import choose_entries, read_recordings
+from kdcompress_export.targets import mobile, web
 from kdcompress_export.targets.table import TARGETS
+from kdcompress_runtime import Bundle
 from kdcompress_runtime.errors import KdcompressError
 
 if TYPE_CHECKING:
@@ -60,6 +63,10 @@ def parity(work: Path, output: Path, steps: int) -> None:
         if not (outputs / TARGETS[-1]).is_dir():
             options = ExportOptions(quantization=SearchOptions(quantize=scheme, dev_limit=60), targets=TARGETS)
             export_run(run, outputs, options, say=_say)
+            bundle = Bundle.open(outputs / "onnxruntime")
+            precisions = [file.precision for file in bundle.metadata.models]
+            for target in (mobile, web):  # with every precision, not the default alone
+                write_bundle(outputs / target.NAME, target.files(bundle, precisions=precisions))
         entries = choose_entries(data / "test.jsonl", _RECORDINGS)
         lines += list(parity_lines(family, run, outputs, list(read_recordings(entries, 8000))))
         _say(f"{family}: compared")

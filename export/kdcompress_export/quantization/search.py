@@ -16,7 +16,7 @@ import onnxruntime
 from kdcompress_export.errors import QuantizationError
 from kdcompress_export.prove import FLOAT, MIN_AGREEMENT, probe_recordings
 from kdcompress_export.quantization.calibration import Calibration
-from kdcompress_export.quantization.decide import Rules, choose, objections, runner_up
+from kdcompress_export.quantization.decide import Rules, cheapest, choose, objections, runner_up
 from kdcompress_export.quantization.measure import Candidate, ErrorCounter, Table, add_agreement, add_speed, dominated
 from kdcompress_export.quantization.mixed import mix
 from kdcompress_export.quantization.options import AUTO, NONE, SearchOptions
@@ -76,8 +76,7 @@ def search(
     task = _Search(source, options or SearchOptions(), say, on_progress)
     if source.calibration is not None and source.dev is not None:
         check_disjoint(source.calibration, source.dev)
-    table = Table(task.baseline(), [], [])
-    table = task.measure(table, task.schemes())
+    table = task.measure(Table(task.baseline(), [], []), task.schemes())
     table = task.repair(table)
     table = task.mend(table)
     table = task.complete(table)
@@ -161,7 +160,10 @@ class _Search:
         """Make and measure schemes, errors included where they can decide."""
         made, refused = self._make(schemes, repair)
         if not made:
-            return replace(table, refused=[*table.refused, *refused])
+            baseline = table.baseline
+            if baseline.row.whole is None:  # a budget may bound what float32 takes
+                baseline, _ = add_speed(baseline, [], self.options.rounds)
+            return replace(table, baseline=baseline, refused=[*table.refused, *refused])
         names = ", ".join(one.name for one in made)
         self.say(f"Comparing with float32: {names}")
         made = add_agreement(table.baseline, made, self.proof or self._noise())
@@ -181,7 +183,7 @@ class _Search:
             suited = [one for one in table.candidates if one.scheme is not None and one.scheme.kind in repair.kinds]
             if not suited or self.calibration is None:
                 continue
-            best = min(suited, key=lambda one: one.row.cost)
+            best = _cheapest_of(suited)
             if best.scheme is not None:
                 table = self.measure(table, [best.scheme], repair)
         return table
@@ -237,7 +239,7 @@ class _Search:
             kinds = {found.kind for found in objections(one.row, self.rules)}
             if one.scheme is not None and "+" not in one.name and one.row.cost < most and self._is_curable(one, kinds):
                 fit.append(one)
-        return min(fit, key=lambda one: one.row.cost).scheme if fit else None
+        return _cheapest_of(fit).scheme if fit else None
 
     def _is_curable(self, one: Candidate, kinds: set[str]) -> bool:
         """Whether all that speaks against a candidate is what layers in float32 can cure."""
@@ -247,7 +249,7 @@ class _Search:
 
     def _cheapest(self, table: Table) -> Scheme | None:
         plain = [one for one in table.candidates if one.scheme is not None and "+" not in one.name]
-        return min(plain, key=lambda one: one.row.cost).scheme if plain else None
+        return _cheapest_of(plain).scheme if plain else None
 
     def _sensitivity(self, scheme: Scheme) -> Sensitivity:
         recordings = list(self.calibration.recordings)[:_SENSITIVITY_RECORDINGS] if self.calibration else self._noise()
@@ -349,3 +351,9 @@ class _Search:
 def _uncalled(row: Row) -> Row:
     """Drop the note that errors were not counted where they were."""
     return replace(row, note="") if row.rate is not None else row
+
+
+def _cheapest_of(candidates: Sequence[Candidate]) -> Candidate:
+    """Least cost; within the noise of timing, closest to float32."""
+    best = cheapest([one.row for one in candidates])
+    return next(one for one in candidates if one.row is best)
