@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import onnxruntime
 
-from kdcompress_export.agreement import Agreement, SplitDifferences, compare_models, split_differences
+from kdcompress_export.agreement import SplitDifferences, split_differences
 from kdcompress_export.streams import speech_like_noise
 from kdcompress_export.timing import WHOLE_SECONDS, Milliseconds, cpu_name, time_steps, time_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from kdcompress_export.error_rates import ErrorRates, PairedDifference
     from kdcompress_export.streams import Samples
     from kdcompress_runtime.model import CtcModel
 
@@ -110,54 +109,6 @@ def worst_split(model: CtcModel, recordings: Sequence[Samples]) -> SplitDifferen
 def split_summary(model: CtcModel, recordings: Sequence[Samples]) -> dict[str, Any] | None:
     """JSON object of ``worst_split``; None where the model takes whole recordings and cannot be split."""
     return asdict(worst_split(model, recordings)) if model.metadata.streaming else None
-
-
-def choose_default(
-    agreement: Agreement, speed: Speed, rates: ErrorRates | None, difference: PairedDifference | None
-) -> Choice:
-    """Take the small precision (``speed.small``) unless it is slower or clearly worse; the reason names the numbers."""
-    small, ratios = speed.small, speed.sentence
-    if speed.least_ratio < 1.0:
-        return Choice(FLOAT, f"{small} is slower on this CPU ({ratios})")
-    if agreement.argmax_agreement < MIN_AGREEMENT:
-        same = f"{100 * agreement.argmax_agreement:.1f} % of the frames"
-        return Choice(FLOAT, f"{small} and float32 choose the same label in only {same}")
-    if rates is None or difference is None:
-        return Choice(small, f"{small} is faster ({ratios}); error rates were not compared: no dev manifest was given")
-    points = f"{difference.wer:+.2f} points WER, 95 % interval {difference.low:+.2f} to {difference.high:+.2f}"
-    if difference.wer > MAX_WORSE_POINTS and difference.low > 0:
-        return Choice(FLOAT, f"{small} makes clearly more errors ({points})")
-    return Choice(small, f"{small} is faster ({ratios}) and not clearly worse ({points})")
-
-
-def compare_precisions(
-    models: Mapping[str, CtcModel], recordings: Sequence[Samples], rates: ErrorRates | None, small: str = INT8
-) -> tuple[dict[str, Any], Choice]:
-    """Measure a small precision against float32: agreement, splits, speed.
-
-    Args:
-        models: by precision, float32 and ``small`` among them.
-        recordings: real audio, float32 ``(n,)``; noise when empty.
-        rates: error rates of both, where a dev manifest was given.
-        small: name of the small precision.
-
-    Returns:
-        What goes into ``measured``, and the choice.
-    """
-    floating, candidate = models[FLOAT], models[small]
-    probe = probe_recordings(floating.metadata.input.sample_rate or 16000)
-    agreement = compare_models(floating, candidate, recordings or probe)
-    speed = measure_speed({FLOAT: floating, small: candidate}, small)
-    difference = rates.paired(small, FLOAT) if rates else None
-    measured: dict[str, Any] = {
-        "agreement": {**asdict(agreement), "audio": "recordings" if recordings else "noise"},
-        "probe": asdict(compare_models(floating, candidate, probe)),
-        "splits": split_summary(candidate, [*probe[:1], *recordings[:2]]),
-        "speed": speed_summary(speed),
-    }
-    if difference:
-        measured["error_rate_difference"] = asdict(difference)
-    return measured, choose_default(agreement, speed, rates, difference)
 
 
 def speed_summary(speed: Speed) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import onnxruntime
 import pytest
 
 from kdcompress.run import load_student
-from kdcompress_export import export_run
+from kdcompress_export import ExportOptions, SearchOptions, export_run
 from kdcompress_export.agreement import split_differences
+from kdcompress_export.quantization.measure import Rounds
 from kdcompress_runtime import Bundle, CtcModel, Recognizer, read_audio
 
 DEPTH = 2
@@ -25,7 +26,8 @@ def run(make_run, tmp_path_factory):
 @pytest.fixture(scope="module")
 def bundle(run, tmp_path_factory):
     output = tmp_path_factory.mktemp("cnn-bundle") / "bundle"
-    export_run(run, output)
+    scheme = SearchOptions(quantize="static-u8s8-minmax-all", rounds=Rounds(3, 10))
+    export_run(run, output, ExportOptions(quantization=scheme))
     return Bundle.open(output)
 
 

@@ -11,11 +11,8 @@ import sys
 import pytest
 
 from kdcompress_export import SearchOptions, bench_bundle, export_run, verify_bundle
-from kdcompress_export.agreement import Agreement
-from kdcompress_export.error_rates import ErrorRate, ErrorRates, PairedDifference
 from kdcompress_export.export import ExportOptions
-from kdcompress_export.prove import Speed, choose_default
-from kdcompress_export.timing import Milliseconds, interleaved
+from kdcompress_export.timing import interleaved
 from kdcompress_runtime import BundleNotFoundError, OptionsError
 
 SPEED = "int8 is faster"
@@ -155,32 +152,3 @@ def test_calls_take_turns_and_warm_up():
     found = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=4, burst=2)
     assert "".join(order) == "aaabbb" * 2
     assert found.keys() == {"a", "b"}
-
-
-def speed(ratio):
-    times = {"float32": Milliseconds(ratio, ratio, ratio), "int8": Milliseconds(1.0, 1.0, 1.0)}
-    return Speed(times, times)
-
-
-GOOD = Agreement(100, 0.01, 0.1, 0.99)
-RATES = ErrorRates("", 1, 10, {"int8": ErrorRate(1.0, 1.0)}, {}, (10,))
-
-
-@pytest.mark.parametrize(
-    ("agreement", "ratio", "difference", "precision", "words"),
-    [
-        (GOOD, 2.0, PairedDifference(0.1, -0.1, 0.3), "int8", "not clearly worse"),
-        (GOOD, 2.0, PairedDifference(0.4, 0.1, 0.7), "int8", "not clearly worse"),
-        (GOOD, 2.0, PairedDifference(2.0, -1.0, 5.0), "int8", "not clearly worse"),
-        (GOOD, 2.0, PairedDifference(2.0, 1.0, 3.0), "float32", "clearly more errors"),
-        (GOOD, 0.9, PairedDifference(0.0, 0.0, 0.0), "float32", "slower"),
-        (GOOD, 2.0, None, "int8", "no dev manifest"),
-        (Agreement(100, 1.0, 9.0, 0.5), 2.0, None, "float32", "same label in only 50.0 %"),
-    ],
-)
-def test_float32_stays_the_default_where_int8_is_slower_or_clearly_worse(
-    agreement, ratio, difference, *, precision, words
-):
-    choice = choose_default(agreement, speed(ratio), RATES if difference else None, difference)
-    assert choice.precision == precision
-    assert words in choice.reason
