@@ -95,18 +95,20 @@ def search(runs: Sequence[Path], work: Path, output: Path, repairs: Sequence[str
 
 def aware(runs: Sequence[Path], work: Path, output: Path, options: argparse.Namespace) -> None:
     """Does quantization-aware distillation help? Three seeds, test set, paired intervals."""
+    kept = {"scheme": options.scheme, "steps": options.steps, "seeds": options.seeds}
     for run in runs:
+        name = "-".join([run.name, *([options.name] if options.name else [])])
         found: dict[str, Any] = aware_lines(
             run,
             options.test,
-            work / f"{run.name}-aware",
-            scheme=options.scheme,
-            steps=options.steps,
-            seeds=options.seeds,
+            work / f"{name}-aware",
+            **kept,
+            learning_rate=options.learning_rate,
+            range_share=options.range_share,
             say=_say,
         )
-        _write(output / f"aware-{run.name}.json", json.dumps(found, indent=1) + "\n")
-        _write(output / f"aware-{run.name}.md", aware_markdown(found))
+        _write(output / f"aware-{name}.json", json.dumps(found, indent=1) + "\n")
+        _write(output / f"aware-{name}.md", aware_markdown(found))
 
 
 def _say(line: str) -> None:
@@ -128,6 +130,9 @@ def main() -> int:
     parser.add_argument("--run", dest="runs", type=Path, action="append", default=[], help="finished run; repeatable")
     parser.add_argument("--test", type=Path, help="manifest that nothing was tuned on, for aware")
     parser.add_argument("--scheme", default="static-u8s8-minmax-all", help="for aware")
+    parser.add_argument("--learning-rate", type=float, help="for aware; a tenth of the run's when left out")
+    parser.add_argument("--range-share", type=float, default=1.0, help="for aware; below 1 clips outliers")
+    parser.add_argument("--name", default="", help="for aware: goes into the names of the results")
     parser.add_argument("--repair", dest="repairs", action="append", default=[], choices=REPAIRS, help="for search")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--steps", type=int, default=100, help="updates, of the tiny students or for aware")

@@ -28,6 +28,8 @@ def aware_lines(
     scheme: str,
     steps: int,
     seeds: Sequence[int],
+    learning_rate: float | None,
+    range_share: float,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Quantize a run as it is and after ``steps`` updates of each seed; recognise the test set with all of them."""
@@ -35,7 +37,9 @@ def aware_lines(
     runs = {BEFORE: run}
     for seed in seeds:
         tuned = work / f"seed{seed}"
-        recipe = quantization_aware_recipe(run, steps=steps, seed=seed, scheme=mode)
+        recipe = quantization_aware_recipe(
+            run, steps=steps, seed=seed, scheme=mode, learning_rate=learning_rate, range_share=range_share
+        )
         say(f"seed {seed}: {steps} updates")
         fit(recipe, tuned, lambda *_: None)
         runs[f"seed {seed}"] = tuned
@@ -56,6 +60,8 @@ def aware_lines(
         "run": str(run),
         "scheme": scheme,
         "steps": steps,
+        "learning_rate": learning_rate,
+        "range_share": range_share,
         **rates.summary(),
         "minus float32 before": {name: asdict(rates.paired(name, base)) for name in models},
         "minus int8 before": {name: asdict(rates.paired(name, plain)) for name in models},

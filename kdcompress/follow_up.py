@@ -27,6 +27,7 @@ def quantization_aware_recipe(
     learning_rate: float | None = None,
     seed: int | None = None,
     scheme: Literal["static", "dynamic"] | None = None,
+    range_share: float = 1.0,
 ) -> Recipe:
     """Recipe by which the student of a run teaches its int8 self: same data, same model, its own weights to start from.
 
@@ -38,12 +39,14 @@ def quantization_aware_recipe(
         learning_rate: peak; a tenth of the run's when left out.
         seed: of order and augmentation; the run's when left out.
         scheme: see ``QuantizationAware``; by the kind of student when left out.
+        range_share: see there; below 1 for files that percentile or entropy calibration made.
 
     Raises:
         RunError: ``run`` is no finished run of a student.
     """
     kind = load_student(run).recipe.model.kind
-    section = QuantizationAware(scheme=scheme or ("dynamic" if kind in _DYNAMIC_KINDS else "static"))
+    kept = scheme or ("dynamic" if kind in _DYNAMIC_KINDS else "static")
+    section = QuantizationAware(scheme=kept, range_share=range_share)
     changes = {"steps": steps, "learning_rate": learning_rate, "seed": seed}
     return _follow_up(run, run, "quantization_aware", changes, quantization_aware=section)
 

@@ -42,6 +42,8 @@ PRODUCTS: dict[type[nn.Module], Callable[..., Tensor]] = {
 }
 """Layers with weights, and the function that computes each."""
 _SMALLEST_SCALE = 1e-8
+_SAMPLED = 1_000_000
+"""Values of a tensor that are ordered to find a share of them."""
 
 
 class QuantizationAware(Settings):
@@ -56,6 +58,9 @@ class QuantizationAware(Settings):
     """7-bit weights, for x86 without VNNI."""
     calibration_batches: int = Field(default=8, ge=1)
     """Training batches from which the ranges of activations are taken."""
+    range_share: Annotated[float, Field(gt=0.5, le=1)] = 1.0
+    """Share of the values that a range holds: 1 is MinMax; a little less clips outliers, as percentile and entropy
+    calibration of the export do."""
     range_momentum: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share by which a range moves towards each batch's own; 0: ranges stay as calibrated."""
 
@@ -133,7 +138,8 @@ class Simulation(nn.Module):
         momentum = self.config.range_momentum
         if not self._observing and not (momentum and torch.is_grad_enabled()):
             return
-        seen = torch.stack([values.min().clamp(max=0), values.max().clamp(min=0)])
+        low, high = _limits(values, self.config.range_share)
+        seen = torch.stack([low.clamp(max=0), high.clamp(min=0)])
         if self._observing:
             known.copy_(torch.stack([torch.minimum(known[0], seen[0]), torch.maximum(known[1], seen[1])]))
         else:
@@ -186,6 +192,16 @@ def _inside(network: CtcNetwork, parts: dict[type[nn.Module], str]) -> tuple[str
 
 def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+
+
+def _limits(values: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Lowest and highest of a tensor once the outermost values, ``1 - share`` of them, are left out on both sides."""
+    if share == 1:
+        return values.min(), values.max()
+    some = values.flatten()[:: max(1, values.numel() // _SAMPLED)].float()
+    outside = round((1 - share) / 2 * len(some))
+    ordered = some.sort().values
+    return ordered[outside], ordered[len(ordered) - 1 - outside]
 
 
 def _scale_and_zero(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,12 +27,17 @@ def quantize_aware_command(
     scheme: Annotated[
         Literal["static", "dynamic"] | None, typer.Option(help="What to train for; by the kind of student if left out.")
     ] = None,
+    range_share: Annotated[
+        float, typer.Option(help="Share of the values a range holds; 0.9998 for percentile and entropy calibration.")
+    ] = 1.0,
     seed: SeedOption = None,
 ) -> None:
     """Let a float32 student teach its int8 self; what comes out is a run to export like any other."""
     from kdcompress.follow_up import quantization_aware_recipe
 
-    recipe = quantization_aware_recipe(run, steps=steps, learning_rate=learning_rate, seed=seed, scheme=scheme)
+    recipe = quantization_aware_recipe(
+        run, steps=steps, learning_rate=learning_rate, seed=seed, scheme=scheme, range_share=range_share
+    )
     fit_with_progress(recipe, output)
 
 

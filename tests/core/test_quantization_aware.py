@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from kdcompress.distill import fit
 from kdcompress.errors import RecipeError, RunError
 from kdcompress.follow_up import quantization_aware_recipe
-from kdcompress.quantization_aware import QuantizationAware, Simulation
+from kdcompress.quantization_aware import QuantizationAware, Simulation, _limits
 from kdcompress.recipe_file import load_recipe
 from kdcompress.run import RunFolder, load_run
 
@@ -245,3 +245,10 @@ def test_the_derived_recipe_takes_what_it_is_given(runs):
     assert recipe.quantization_aware.scheme == "dynamic"
     with pytest.raises(RunError, match="teacher"):
         quantization_aware_recipe(runs["conventional"], steps=7)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.98])
+def test_a_range_holds_its_share_of_the_values(share):
+    values = torch.arange(-100.0, 101.0)[torch.randperm(201, generator=torch.Generator().manual_seed(1))]
+    low, high = _limits(values, share)
+    assert (float(low), float(high)) == ((-100.0, 100.0) if share == 1 else (-98.0, 98.0))
