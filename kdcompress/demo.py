@@ -19,8 +19,6 @@ STUDENTS = {
     "digits-from-oracle": "digits-oracle",
     "digits-from-vgg": "digits-vgg",
 }
-SCHEME = "static-u8s8-minmax-all"
-"""One scheme, proven; a search would try a dozen, which takes minutes."""
 LICENCE = "CC BY-SA 4.0 (trained on the Free Spoken Digit Dataset)"
 
 
@@ -55,7 +53,7 @@ def plan(output: Path, source: Path, overrides: tuple[str, ...] = ()) -> list[St
             steps.append(training_step("distill", recipe, output / recipe, taught, after=("data", teacher)))
     bundles = {recipe: output / "bundles" / recipe for recipe in STUDENTS}
     for recipe, bundle in bundles.items():
-        export = ("export", str(output / recipe), "-o", str(bundle), "--quantize", SCHEME, "--licence", LICENCE)
+        export = ("export", str(output / recipe), "-o", str(bundle), "--licence", LICENCE)
         made_from = (output / recipe / "model.safetensors",)
         steps.append(Step(f"export {recipe}", export, (recipe,), result=bundle / "bundle.json", made_from=made_from))
     report = ("eval", *map(str, bundles.values()), "--manifest", f"digits={data / 'test.jsonl'}")
