@@ -10,20 +10,17 @@ import json
 import os
 import re
 import shutil
-import signal
-import threading
 import zipfile
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kdcompress_export.errors import ExportError
+from kdcompress_export.interrupts import interrupts_held
 from kdcompress_runtime.bundle import METADATA_FILE, Bundle
 from kdcompress_runtime.errors import KdcompressError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
-    from types import FrameType
 
 ZIP_SUFFIX = ".zip"
 _TEMPORARY, _OLD = ".tmp", ".old"
@@ -48,7 +45,7 @@ def write_bundle(output: Path, contents: Mapping[str, bytes], *, overwrite: bool
         ExportError: something is there that is no bundle, or ``overwrite`` is off, or it cannot be written.
         BundleError: the contents are no bundle.
     """
-    with _interrupts_held() as pause:
+    with interrupts_held() as pause:
         _sweep(output)
         check_replaceable(output, overwrite=overwrite)
         temporary = _sibling(output, _TEMPORARY)
@@ -147,30 +144,6 @@ def _move(temporary: Path, output: Path) -> None:
         if not output.exists() and old.exists():
             old.rename(output)
         _remove(old)
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[Callable[[], None]]:
-    """Hold Ctrl-C back: it comes where nothing is left behind, at a call of what this yields or at the end.
-
-    Other threads than the main one never see it anyway.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield lambda: None
-        return
-    held: list[tuple[int, FrameType | None]] = []
-
-    def deliver() -> None:
-        if held:
-            before(*held.pop())
-
-    signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
-    try:
-        yield deliver
-    finally:
-        signal.signal(signal.SIGINT, before)
-        deliver()
 
 
 def _sibling(output: Path, kind: str) -> Path:

@@ -16,6 +16,7 @@ from torch.export import Dim
 
 from kdcompress_export.errors import GraphError
 from kdcompress_export.graphs import fix_reshapes, fold_batch_norm, strip
+from kdcompress_export.interrupts import interrupts_held
 from kdcompress_export.signature import METADATA_KEY
 from kdcompress_runtime.bundle import BATCH_AXIS
 from kdcompress_runtime.model import LOG_PROBS, NEXT
@@ -64,7 +65,8 @@ def convert(student: Student, num_tokens: int, geometry: Mapping[str, Any]) -> b
         geometry: JSON object that goes into the file under the key ``kdcompress``.
 
     Raises:
-        GraphError: what came out has another opset, name, dtype or dimension than asked, or a batch norm left.
+        GraphError: torch cannot export it; or what came out has another opset, name, dtype or dimension than asked,
+            or a batch norm left.
     """
     model = _export(student)
     fold_batch_norm(model)
@@ -136,18 +138,23 @@ def _export(student: Student) -> ModelProto:
     states = student.init_states(_EXAMPLE_BATCH)
     batch, frames = Dim(BATCH_AXIS, min=1), Dim(FRAMES_AXIS, min=1)
     axes = tuple({spec.shape.index(BATCH_AXIS): batch} for spec in student.state_specs())
-    with quiet_exporter():
-        program = torch.onnx.export(
-            module,
-            (torch.zeros(_EXAMPLE_BATCH, _EXAMPLE_FRAMES * units), *(states[name] for name in module.names)),
-            dynamo=True,
-            opset_version=OPSET,
-            external_data=False,
-            input_names=[input_spec(student).name, *module.names],
-            output_names=[LOG_PROBS, *(NEXT + name for name in module.names)],
-            dynamic_shapes=({0: batch, 1: units * frames}, axes),
-            verbose=False,
-        )
+    try:
+        # Interrupted in the middle, torch's exporter takes Ctrl-C for an error of its own and prints a page.
+        with interrupts_held(), quiet_exporter():
+            program = torch.onnx.export(
+                module,
+                (torch.zeros(_EXAMPLE_BATCH, _EXAMPLE_FRAMES * units), *(states[name] for name in module.names)),
+                dynamo=True,
+                opset_version=OPSET,
+                external_data=False,
+                input_names=[input_spec(student).name, *module.names],
+                output_names=[LOG_PROBS, *(NEXT + name for name in module.names)],
+                dynamic_shapes=({0: batch, 1: units * frames}, axes),
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        cause = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise GraphError(f"torch cannot export this student ({cause}); see docs/add-a-student.md") from error
     if program is None:
         raise GraphError("torch.onnx.export gave no program; export with another version of torch")
     model: ModelProto = onnx.load_from_string(program.model_proto.SerializeToString())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import subprocess
 import sys
 import warnings
@@ -12,6 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from kdcompress.run import load_student
@@ -113,3 +115,24 @@ def test_look_ahead_of_any_size_exports_and_agrees_with_torch(tmp_path, make_run
     report = check_parity(run.network, model)
     assert model.metadata.lookahead_frames == lookahead
     assert 0 < report.max_abs_diff < report.atol
+
+
+def test_ctrl_c_inside_torchs_exporter_is_ctrl_c(monkeypatch, student):
+    """torch would take it for an error of its own, and print a page about it."""
+
+    def interrupted(*_, **__):
+        signal.raise_signal(signal.SIGINT)
+        raise torch.onnx.OnnxExporterError("half imported")
+
+    monkeypatch.setattr(torch.onnx, "export", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        convert(student.network, len(student.vocabulary), {})
+
+
+def test_what_torch_cannot_export_is_one_sentence(monkeypatch, student):
+    def refused(*_, **__):
+        raise torch.onnx.OnnxExporterError("a page") from TypeError("no such operator\nin line 7")
+
+    monkeypatch.setattr(torch.onnx, "export", refused)
+    with pytest.raises(GraphError, match=r"cannot export this student \(no such operator\); see"):
+        convert(student.network, len(student.vocabulary), {})
