@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as done:
         code = done.code if isinstance(done.code, int) else int(done.code is not None)
         if code == INTERRUPTED:
-            console.info("interrupted; repeat the command, it goes on where it stopped")
+            console.info("interrupted; nothing is half done, repeat the command to go on")
         return code
     except BrokenPipeError:
         # whoever read our output has gone; nobody is left to tell
