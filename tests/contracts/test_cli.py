@@ -207,7 +207,7 @@ def test_ctrl_c_while_training_is_130_and_resumes(folder, tmp_path):
         job.send_signal(signal.SIGINT)
         out, err = job.communicate(timeout=60)
     assert (job.returncode, out) == (130, "")
-    assert "interrupted; repeat the command" in err
+    assert "interrupted; nothing is half done, repeat the command" in err
     assert "Traceback" not in err
     assert not (output / "model.safetensors").exists()
     assert not {name for name in names(output) if name.endswith(".tmp")}

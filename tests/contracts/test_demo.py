@@ -90,7 +90,7 @@ def test_the_whole_demo_interrupted_and_repeated(tmp_path):
     first.send_signal(signal.SIGINT)
     _, words = first.communicate(timeout=120)
     assert first.returncode == 130, words
-    assert "it goes on where it stopped" in words
+    assert "repeat the command to go on" in words
     assert "Traceback" not in words
 
     second = subprocess.run(command(output), check=False, capture_output=True, text=True, timeout=600)
