@@ -5,6 +5,7 @@ Usage:
     python benchmarks/bench_export.py --parts parity                       # tiny students, embedded digits
     python benchmarks/bench_export.py --parts search --run RUN [--run RUN] # the best file of finished runs
     python benchmarks/bench_export.py --parts aware --run RUN --test TEST.jsonl [--scheme NAME]
+    python benchmarks/bench_export.py --parts sherpa --run BUNDLE --test TEST.jsonl [--count 100]
 
 Results go to benchmarks/results/export. What is there already in the work folder is not made again.
 """
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from export_aware import aware_lines, aware_markdown
 from export_parity import dumps, markdown, parity_lines
+from export_sherpa import sherpa_json, sherpa_lines, sherpa_markdown
 
 from kdcompress.data.digits import prepare_digits
 from kdcompress.distill import fit
@@ -32,6 +34,7 @@ from kdcompress_export.quantization.rows import Row
 from kdcompress_export.quantization.table import markdown as search_markdown
 from kdcompress_export.recordings import choose_entries, read_recordings
 from kdcompress_export.targets import mobile, web
+from kdcompress_export.targets import sherpa as sherpa_target
 from kdcompress_export.targets.table import TARGETS
 from kdcompress_runtime import Bundle
 from kdcompress_runtime.errors import KdcompressError
@@ -111,6 +114,17 @@ def aware(runs: Sequence[Path], work: Path, output: Path, options: argparse.Name
         _write(output / f"aware-{name}.md", aware_markdown(found))
 
 
+def sherpa(bundles: Sequence[Path], work: Path, output: Path, options: argparse.Namespace) -> None:
+    """The sherpa-onnx wheel against our runtime on recordings as they are."""
+    for bundle in bundles:
+        folder = work / f"{bundle.name}-sherpa-onnx"
+        write_bundle(folder, sherpa_target.files(Bundle.open(bundle)))
+        lines = list(sherpa_lines(bundle, folder, options.test, options.count))
+        name = f"sherpa-{options.name or bundle.name}"
+        _write(output / f"{name}.json", sherpa_json(lines))
+        _write(output / f"{name}.md", sherpa_markdown(Bundle.open(bundle).metadata.name, lines))
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -126,13 +140,21 @@ def _write(path: Path, content: str) -> None:
 def main() -> int:
     """Run the parts that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", choices=["parity", "search", "aware"], default=["parity"])
-    parser.add_argument("--run", dest="runs", type=Path, action="append", default=[], help="finished run; repeatable")
-    parser.add_argument("--test", type=Path, help="manifest that nothing was tuned on, for aware")
+    parser.add_argument("--parts", nargs="+", choices=["parity", "search", "aware", "sherpa"], default=["parity"])
+    parser.add_argument(
+        "--run",
+        dest="runs",
+        type=Path,
+        action="append",
+        default=[],
+        help="finished run, or bundle for sherpa; repeatable",
+    )
+    parser.add_argument("--test", type=Path, help="manifest that nothing was tuned on, for aware, sherpa")
+    parser.add_argument("--count", type=int, default=100, help="recordings, for sherpa")
     parser.add_argument("--scheme", default="static-u8s8-minmax-all", help="for aware")
     parser.add_argument("--learning-rate", type=float, help="for aware; a tenth of the run's when left out")
     parser.add_argument("--range-share", type=float, default=1.0, help="for aware; below 1 clips outliers")
-    parser.add_argument("--name", default="", help="for aware: goes into the names of the results")
+    parser.add_argument("--name", default="", help="for aware and sherpa: goes into the names of the results")
     parser.add_argument("--repair", dest="repairs", action="append", default=[], choices=REPAIRS, help="for search")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--steps", type=int, default=100, help="updates, of the tiny students or for aware")
@@ -140,10 +162,10 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/export"))
     parser.add_argument("--fresh", action="store_true", help="forget what is in the work folder of parity")
     options = parser.parse_args()
-    if {"search", "aware"} & set(options.parts) and not options.runs:
-        parser.error("search and aware need --run")
-    if "aware" in options.parts and options.test is None:
-        parser.error("aware needs --test")
+    if {"search", "aware", "sherpa"} & set(options.parts) and not options.runs:
+        parser.error("search, aware and sherpa need --run")
+    if {"aware", "sherpa"} & set(options.parts) and options.test is None:
+        parser.error("aware and sherpa need --test")
     try:
         if "parity" in options.parts:
             if options.fresh:
@@ -153,6 +175,8 @@ def main() -> int:
             search(options.runs, options.work, options.output, options.repairs)
         if "aware" in options.parts:
             aware(options.runs, options.work, options.output, options)
+        if "sherpa" in options.parts:
+            sherpa(options.runs, options.work, options.output, options)
     except KdcompressError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

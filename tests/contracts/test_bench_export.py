@@ -66,3 +66,11 @@ def test_parity_runs_from_the_command(benchmark_script, tmp_path, monkeypatch, c
     assert {line["family"] for line in lines} == set(script.FAMILIES)
     assert all(line["batch_1"] < 1e-4 for line in lines if line["origin"] == "torch" and line["precision"] == "float32")
     assert "| student | target |" in capsys.readouterr().out
+
+
+def test_tokens_behind_the_recording_do_not_count(benchmark_script):
+    sherpa = benchmark_script("export_sherpa")
+    kept, times = sherpa._inside(("a b", ["a", " b", "c"], [0.0, 0.04, 0.12]), frames=3)
+    assert (kept, times) == (["a", "▁b"], [0.0, 0.04])
+    line = sherpa.Line("int8", "streaming", 4, 3, 2, 12.345, 12.0)
+    assert "| int8 | streaming | 3 | 2 | 12.35 | 12.00 |" in sherpa.sherpa_markdown("x", [line])
