@@ -24,7 +24,7 @@ app = typer.Typer()
 def export(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder, or a name ending in .zip.")],
     source: Annotated[
-        Path | None, typer.Argument(metavar="[RUN|BUNDLE]", help="Finished run of a student, or a finished bundle.")
+        Path | None, typer.Argument(metavar="RUN|BUNDLE", help="Finished run of a student, or a finished bundle.")
     ] = None,
     hf: Annotated[
         Path | None, typer.Option("--hf", metavar="DIR", help="Local folder of a Hugging Face *ForCTC model instead.")
