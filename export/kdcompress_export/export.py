@@ -107,7 +107,7 @@ def export_hugging_face(
 ) -> BundleMetadata:
     """Export a Hugging Face ``*ForCTC`` model from a local folder, through optimum.
 
-    Arguments, result and errors: see ``export_run``; ``HuggingFaceError`` where the folder holds no such model.
+    Arguments, result and errors: see ``export_run``; ``ForeignModelError`` where the folder holds no such model.
     """
     options = options or ExportOptions()
     check_outputs(output, options.targets, overwrite=options.overwrite)
