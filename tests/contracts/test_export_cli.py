@@ -60,6 +60,13 @@ def test_several_targets_are_folders_side_by_side_and_each_is_verified(outputs):
         assert main(["verify", str(outputs / target)]) == 0, target
 
 
+def test_a_target_may_be_a_zip(outputs, tmp_path):
+    for target in ("sherpa-onnx", "mobile"):
+        output = tmp_path / f"{target}.zip"
+        assert main(["export", str(outputs / "onnxruntime"), "-o", str(output), "--target", target]) == 0
+        assert main(["verify", str(output)]) == 0, target
+
+
 def test_bundles_of_all_targets_say_the_same(outputs, folder):
     samples, rate = read_audio(folder / "dev0.wav")
     said = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,7 @@ def verify_output(output: Path, *, manifest: Path | None = None) -> VerifyReport
         BundleError: there is nothing of the kind, or its document cannot be read.
         ManifestError, AudioError: the manifest cannot be read.
     """
-    if (output / SHERPA_DOCUMENT).is_file():
+    if _holds(output, SHERPA_DOCUMENT):
         checks = tuple(_module("sherpa-onnx").verify(output))
         return VerifyReport(str(output), cpu_name(), onnxruntime.__version__, "probe features", checks)
     report = verify_bundle(output, manifest=manifest)
@@ -98,6 +99,14 @@ def verify_output(output: Path, *, manifest: Path | None = None) -> VerifyReport
     target = str(Bundle.open(output).metadata.provenance.get(TARGET_KEY, ONNXRUNTIME))
     extra = tuple(_module(target).verify(output)) if target in _MODULES else ()
     return replace(report, checks=(*report.checks, *extra))
+
+
+def _holds(output: Path, file: str) -> bool:
+    """Whether a folder or a ``.zip`` has a file of that name."""
+    if output.is_file() and zipfile.is_zipfile(output):
+        with zipfile.ZipFile(output) as archive:
+            return file in archive.namelist()
+    return (output / file).is_file()
 
 
 def _module(target: str) -> Any:  # noqa: ANN401 - each has ``files`` and ``verify``
