@@ -28,8 +28,7 @@ from kdcompress.distill import fit
 from kdcompress.recipe_file import load_recipe
 from kdcompress_export import ExportOptions, SearchOptions, export_run
 from kdcompress_export.bundle_writer import write_bundle
-from kdcompress_export.quantization.repair_bias import BIAS_CORRECTION
-from kdcompress_export.quantization.repair_smooth import SMOOTHING
+from kdcompress_export.quantization.known_repairs import REPAIRS
 from kdcompress_export.quantization.rows import Row
 from kdcompress_export.quantization.table import markdown as search_markdown
 from kdcompress_export.recordings import choose_entries, read_recordings
@@ -48,7 +47,6 @@ FAMILIES = {
     "chunked_conformer": ("digits-conformer", (), "dynamic"),
 }
 """Recipe, overrides and scheme of each student family."""
-REPAIRS = {"bias-correction": BIAS_CORRECTION, "smoothing": SMOOTHING}
 _RECORDINGS = 6
 
 

@@ -170,8 +170,6 @@ def export_source(
     """Search, prove, retarget and write; arguments, result and errors as for ``export_run``."""
     options = options or ExportOptions()
     check_outputs(output, options.targets, overwrite=options.overwrite)
-    if source.calibration is not None and source.dev is not None:
-        check_disjoint(source.calibration, source.dev)
     found = search(source, _with_tuning(source, options), say, on_progress)
     found.require_budget()
     metadata, contents = _bundle(source, found, options)

@@ -125,17 +125,12 @@ def _export(
 
 
 def _repairs(names: list[str]) -> tuple[Repair, ...]:
-    """Look repairs up by name."""
+    """Look repairs up by name; without any, nothing is imported."""
     if not names:
         return ()
-    from kdcompress_export.quantization.repair_bias import BIAS_CORRECTION
-    from kdcompress_export.quantization.repair_smooth import SMOOTHING
+    from kdcompress_export.quantization.known_repairs import find_repairs
 
-    known = {"bias-correction": BIAS_CORRECTION, "smoothing": SMOOTHING}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise OptionsError(f"no repair is called {unknown[0]!r}; known are {', '.join(known)}")
-    return tuple(known[name] for name in names)
+    return find_repairs(names)
 
 
 def _fields(values: list[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ import onnxruntime
 
 from kdcompress_export.agreement import compare_models
 from kdcompress_export.errors import ParityError
-from kdcompress_export.prove import INT8, MIN_AGREEMENT, SPLIT_ATOL, probe_recordings
+from kdcompress_export.prove import MIN_AGREEMENT, probe_recordings, split_atol
 from kdcompress_export.streams import run_pieces
 from kdcompress_export.targets.ort_format import ORT_IDENTIFIER, convert, required_operators
 from kdcompress_export.targets.retarget import bundle_files, chosen_models
@@ -71,7 +71,7 @@ def verify(folder: Path) -> list[Check]:
 
 def _compare(bundle: Bundle, precision: str, content: bytes, converted: bytes) -> dict[str, Any]:
     """Run both on noise; return the differences and the labels that the ONNX file chose."""
-    metadata, atol = bundle.metadata, SPLIT_ATOL.get(precision, SPLIT_ATOL[INT8])
+    metadata, atol = bundle.metadata, split_atol(precision)
     reference = CtcModel(content, metadata, bundle.vocabulary, source=f"{precision}.onnx")
     candidate = CtcModel(converted, metadata, bundle.vocabulary, source=f"{precision}.ort")
     found = compare_models(reference, candidate, probe_recordings(metadata.input.sample_rate or 16000))

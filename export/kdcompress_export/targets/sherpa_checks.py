@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from kdcompress_export.errors import TargetError
-from kdcompress_export.prove import FLOAT, INT8, MIN_AGREEMENT, SPLIT_ATOL
+from kdcompress_export.prove import FLOAT, MIN_AGREEMENT, split_atol
 from kdcompress_export.targets.retarget import TARGET_KEY
 from kdcompress_export.targets.sherpa_document import DOCUMENT, FORMAT_VERSION, NAME, file_names
 from kdcompress_export.targets.sherpa_proof import agreement, probe_features, run_differences, run_graphs
@@ -129,7 +129,7 @@ def _check_graphs(
 
 
 def _check_runs(precision: str, streaming: float, batch: float) -> Check:
-    atol = SPLIT_ATOL.get(precision, SPLIT_ATOL[INT8])
+    atol = split_atol(precision)
     return Check(
         f"streaming equals offline {precision}",
         passed=max(streaming, batch) <= atol,

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 
 from kdcompress_export.errors import ParityError
-from kdcompress_export.prove import INT8, SPLIT_ATOL
+from kdcompress_export.prove import split_atol
 from kdcompress_export.streams import run_pieces, speech_like_noise
 from kdcompress_export.targets.sherpa_features import LOG_FLOOR, kaldi_features
 from kdcompress_export.targets.sherpa_layout import LATE_FEATURES
@@ -85,7 +85,7 @@ def prove(precision: str, offline: bytes, streaming: bytes, frontend: bytes, mod
         streaming=from_offline,
         batch=batch,
         features=max(float(np.abs(a - b).mean()) for a, b in zip(ours, kaldi, strict=True)),
-        atol=SPLIT_ATOL.get(precision, SPLIT_ATOL[INT8]),
+        atol=split_atol(precision),
         frames=sum(len(one) for one in expected),
     )
     if proof.features > MAX_FEATURE_DIFF:
