@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the field's name for it)
 
+from kdcompress.kaldi import LOG_FLOOR, PREEMPHASIS, mel_weights, povey_window
 from kdcompress.network import Frontend
 from kdcompress.split_dft import split_dft
 from kdcompress_runtime.bundle import BATCH_AXIS, InputSpec, StateSpec
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
     from kdcompress.recipe import LogMelConfig
 
-PREEMPHASIS = 0.97
-LOG_FLOOR = 1.1920928955078125e-07  # float32 epsilon, Kaldi's floor
 TAIL_STATE = "frontend_tail"
 
 
@@ -72,7 +71,7 @@ class LogMel(Frontend):
         window[start : start + self.window] = povey_window(self.window)
         inside[start : start + self.window] = (1 - PREEMPHASIS) / self.window
         split = split_dft(window, self.fft_size, self.hop)
-        mel = mel_weights(self.config, self.fft_size)
+        mel = mel_of(self.config, self.fft_size)
         offset = inside.reshape(hops, self.hop).T * split.offset_scale
         buffers = {
             "povey": povey_window(self.window),
@@ -128,7 +127,7 @@ class LogMel(Frontend):
 def folded_matrices(config: LogMelConfig, window: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """DFT with everything linear folded in ``(2B, window)``, and mel weights ``(M, B)``; B = FFT bins in use."""
     fft_size = 1 << math.ceil(math.log2(window))
-    mel = mel_weights(config, fft_size)
+    mel = mel_of(config, fft_size)
     used = np.flatnonzero(mel.any(axis=0))
     mel = mel[:, used[0] : used[-1] + 1]
     angle = 2 * np.pi * np.outer(np.arange(used[0], used[-1] + 1), np.arange(window)) / fft_size
@@ -140,24 +139,7 @@ def folded_matrices(config: LogMelConfig, window: int) -> tuple[NDArray[np.float
     return spectrum.astype(np.float32), mel.astype(np.float32)
 
 
-def povey_window(length: int) -> NDArray[np.float64]:
-    """Kaldi's default window, ``(length,)``; zero at both ends."""
-    window: NDArray[np.float64] = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / (length - 1))) ** 0.85
-    return window
-
-
-def mel_weights(config: LogMelConfig, fft_size: int) -> NDArray[np.float64]:
-    """Kaldi's triangular mel filters, ``(num_mel_bins, fft_size / 2)``; a negative top counts from Nyquist."""
-    nyquist = config.sample_rate / 2
-    top = config.high_freq if config.high_freq > 0 else nyquist + config.high_freq
-    low, high = _mel(np.array([config.low_freq, top]))
-    edges = np.linspace(low, high, config.num_mel_bins + 2)
-    bins = _mel(np.arange(fft_size // 2) * config.sample_rate / fft_size)
-    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
-    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
-    weights: NDArray[np.float64] = np.maximum(0.0, np.minimum(rising, falling))
-    return weights
-
-
-def _mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(1127.0 * np.log1p(hertz / 700.0))
+def mel_of(config: LogMelConfig, fft_size: int) -> NDArray[np.float64]:
+    """Mel filters of the recipe's frontend, ``(num_mel_bins, fft_size / 2)``."""
+    edges = {"low_freq": config.low_freq, "high_freq": config.high_freq}
+    return mel_weights(config.sample_rate, config.num_mel_bins, fft_size, **edges)

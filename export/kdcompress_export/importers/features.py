@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdcompress.frontend import LOG_FLOOR, PREEMPHASIS, mel_weights
+from kdcompress.frontend import mel_of
+from kdcompress.kaldi import LOG_FLOOR, PREEMPHASIS, povey_window
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -97,10 +98,8 @@ def _kaldi(recipe: Recipe, samples: NDArray[np.float64]) -> NDArray[np.float64]:
     frames = scaled[places]
     frames = frames - frames.mean(axis=1, keepdims=True)
     frames = frames - PREEMPHASIS * np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
-    positions = np.arange(recipe.window)
-    povey = (0.5 - 0.5 * np.cos(2 * np.pi * positions / (recipe.window - 1))) ** 0.85
-    power = np.abs(np.fft.rfft(frames * povey, recipe.fft_size)) ** 2
-    mel = power[:, : recipe.fft_size // 2] @ mel_weights(recipe.mel, recipe.fft_size).T
+    power = np.abs(np.fft.rfft(frames * povey_window(recipe.window), recipe.fft_size)) ** 2
+    mel = power[:, : recipe.fft_size // 2] @ mel_of(recipe.mel, recipe.fft_size).T
     return np.asarray(np.log(np.maximum(mel, LOG_FLOOR)))
 
 

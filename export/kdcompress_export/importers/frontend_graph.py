@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from kdcompress.frontend import LOG_FLOOR, PREEMPHASIS, folded_matrices
+from kdcompress.frontend import folded_matrices
+from kdcompress.kaldi import LOG_FLOOR, PREEMPHASIS
 from kdcompress_export.convert import OPSET
 from kdcompress_export.graphs import FEATURE_NORM_MARK, FRONTEND_MARK
 from kdcompress_export.importers.features import DEVIATION_GUARD, INT16_SCALE, NEMO_GUARD, slaney_weights
