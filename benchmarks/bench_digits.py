@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from exit_codes import with_exit_code
 
 from kdcompress.errors import DataNotFoundError
 from kdcompress.files import replacing, write_text
@@ -29,7 +30,6 @@ from kdcompress_evaluation.bootstrap import bootstrap_rate, paired_difference
 from kdcompress_evaluation.derive import rows_path
 from kdcompress_evaluation.rows import Row, read_rows
 from kdcompress_evaluation.scoring import NORMALISERS, score
-from kdcompress_runtime.errors import KdcompressError
 
 METHODS = {
     "labels only": ("digits-labels", None),
@@ -58,22 +58,15 @@ class Line:
     wer_by_snr: dict[str, float]
 
 
-def main(argv: list[str] | None = None) -> int:
+@with_exit_code
+def main(argv: list[str] | None = None) -> None:
     """Train, export, evaluate, and write the table."""
     args = parse(argv)
-    try:
-        run_steps([step for seed in args.seeds for step in plan(args, seed)], args.output / "logs", args.workers)
-        lines = [line(args, method, precision) for precision in PRECISIONS for method in METHODS]
-        save(args, lines)
-    except KdcompressError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; repeat the command, it goes on where it stopped", file=sys.stderr)
-        return 130
+    run_steps([step for seed in args.seeds for step in plan(args, seed)], args.output / "logs", args.workers)
+    lines = [line(args, method, precision) for precision in PRECISIONS for method in METHODS]
+    save(args, lines)
     print(table(args, lines))
     print(json.dumps({"benchmark": "digits", "seeds": args.seeds, "lines": [asdict(item) for item in lines]}))
-    return 0
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

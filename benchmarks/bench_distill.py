@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING
 import yaml
 from distill_methods import DELAYS, LONG, LOOKAHEAD_FRAMES, METHODS, TEACHERS, Method
 from distill_scores import save_part, score_runs
+from exit_codes import with_exit_code
 
 from kdcompress.errors import DataNotFoundError
 from kdcompress.files import write_text
 from kdcompress.steps import Step, path_setting, run_steps, training_step
-from kdcompress_runtime.errors import KdcompressError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,26 +39,17 @@ if TYPE_CHECKING:
 PARTS = ("short", "delay", "lookahead", "long")
 
 
-def main(argv: list[str] | None = None) -> int:
+@with_exit_code
+def main(argv: list[str] | None = None) -> None:
     """Train what the parts need, score it, and write the tables."""
     args = parse(argv)
-    try:
-        run_steps([*data_step(args), *teacher_steps(args)], args.output / "logs", args.workers)
-        chosen = choose(args)
-        for part in args.parts:
-            runs = plan(args, part, chosen)
-            train(args, [(variant, overrides) for variant, overrides, _ in runs], part)
-            score_runs(
-                [args.output / "students" / variant for variant, _, _ in runs], args.output / "data" / "test.jsonl"
-            )
-            save_part(args, part, [(variant, labels) for variant, _, labels in runs])
-    except KdcompressError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; repeat the command, it goes on where it stopped", file=sys.stderr)
-        return 130
-    return 0
+    run_steps([*data_step(args), *teacher_steps(args)], args.output / "logs", args.workers)
+    chosen = choose(args)
+    for part in args.parts:
+        runs = plan(args, part, chosen)
+        train(args, [(variant, overrides) for variant, overrides, _ in runs], part)
+        score_runs([args.output / "students" / variant for variant, _, _ in runs], args.output / "data" / "test.jsonl")
+        save_part(args, part, [(variant, labels) for variant, _, labels in runs])
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

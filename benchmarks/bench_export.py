@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from exit_codes import with_exit_code
 from export_aware import aware_lines, aware_markdown
 from export_parity import dumps, markdown, parity_lines
 from export_sherpa import sherpa_json, sherpa_lines, sherpa_markdown
@@ -36,7 +37,6 @@ from kdcompress_export.targets import mobile, web
 from kdcompress_export.targets import sherpa as sherpa_target
 from kdcompress_export.targets.table import TARGETS
 from kdcompress_runtime import Bundle
-from kdcompress_runtime.errors import KdcompressError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,7 +135,8 @@ def _write(path: Path, content: str) -> None:
     print(content)
 
 
-def main() -> int:
+@with_exit_code
+def main() -> None:
     """Run the parts that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=["parity", "search", "aware", "sherpa"], default=["parity"])
@@ -164,24 +165,16 @@ def main() -> int:
         parser.error("search, aware and sherpa need --run")
     if {"aware", "sherpa"} & set(options.parts) and options.test is None:
         parser.error("aware and sherpa need --test")
-    try:
-        if "parity" in options.parts:
-            if options.fresh:
-                shutil.rmtree(options.work / "parity", ignore_errors=True)
-            parity(options.work / "parity", options.output, options.steps)
-        if "search" in options.parts:
-            search(options.runs, options.work, options.output, options.repairs)
-        if "aware" in options.parts:
-            aware(options.runs, options.work, options.output, options)
-        if "sherpa" in options.parts:
-            sherpa(options.runs, options.work, options.output, options)
-    except KdcompressError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; repeat the command, it goes on where it stopped", file=sys.stderr)
-        return 130
-    return 0
+    if "parity" in options.parts:
+        if options.fresh:
+            shutil.rmtree(options.work / "parity", ignore_errors=True)
+        parity(options.work / "parity", options.output, options.steps)
+    if "search" in options.parts:
+        search(options.runs, options.work, options.output, options.repairs)
+    if "aware" in options.parts:
+        aware(options.runs, options.work, options.output, options)
+    if "sherpa" in options.parts:
+        sherpa(options.runs, options.work, options.output, options)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import yaml
 from distill_scores import save_part, score_runs
+from exit_codes import with_exit_code
 
 from kdcompress.errors import DataNotFoundError
 from kdcompress.files import write_text
 from kdcompress.steps import Step, path_setting, run_steps, training_step
-from kdcompress_runtime.errors import KdcompressError
 
 WIDE, NARROW = "sentences-labels", "sentences-narrowband-labels"
 TAUGHT = 'losses=[{"kind": "ctc", "weight": 0.1}, {"kind": "frame_kl", "weight": 0.9}]'
@@ -56,25 +56,18 @@ PARTS = {
 LOOKAHEAD_FRAMES = 8
 
 
-def main(argv: list[str] | None = None) -> int:
+@with_exit_code
+def main(argv: list[str] | None = None) -> None:
     """Train, score, and write the tables."""
     args = parse(argv)
-    try:
-        run_steps([*data_step(args), *teacher_steps(args)], args.output / "logs", args.workers)
-        run_steps([step for part in PARTS for step in student_steps(args, part)], args.output / "logs", args.workers)
-        test = args.output / "data" / "test.jsonl"
-        score_runs([args.output / "teachers" / name for name in ("conventional", "narrowband")], test)
-        for part in PARTS:
-            runs = students(args, part)
-            score_runs([args.output / "students" / name for name, _ in runs], test)
-            save_part(args, part, runs)
-    except KdcompressError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; repeat the command, it goes on where it stopped", file=sys.stderr)
-        return 130
-    return 0
+    run_steps([*data_step(args), *teacher_steps(args)], args.output / "logs", args.workers)
+    run_steps([step for part in PARTS for step in student_steps(args, part)], args.output / "logs", args.workers)
+    test = args.output / "data" / "test.jsonl"
+    score_runs([args.output / "teachers" / name for name in ("conventional", "narrowband")], test)
+    for part in PARTS:
+        runs = students(args, part)
+        score_runs([args.output / "students" / name for name, _ in runs], test)
+        save_part(args, part, runs)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
