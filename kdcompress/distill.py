@@ -299,7 +299,7 @@ def finish(updates: Updates) -> dict[str, Any]:
     if trainer.teachers:
         summary["teachers"] = [_named(teacher) for teacher in trainer.teachers]
     if trainer.start:
-        summary["init"] = _named(trainer.start)
+        summary["init" if recipe.init else "init_encoder"] = _named(trainer.start)
     if simulated := simulated_measurements(trainer):
         summary["quantization_aware"] = {"dev": simulated}
     if alignment := alignment_of(trainer):

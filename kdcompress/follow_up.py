@@ -85,6 +85,7 @@ def _follow_up(teacher: Path, start: Path, what: str, changes: dict[str, Any], *
         # The teacher answers without dropout; the few updates there are should not be spent on noise.
         "model": model.model_copy(update={"dropout": 0.0}),
         "init": start,
+        "init_encoder": None,
         "train": recipe.train.model_copy(update=train),
         "distill": DistillConfig(teachers=(teacher,)),
         "losses": (CtcLoss(weight=round(1 - TEACHER_SHARE, 6)), FrameKlLoss(weight=TEACHER_SHARE)),

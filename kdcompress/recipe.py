@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, field_validator, model_validator
 
+from kdcompress.data.text import Units  # noqa: TC001 (pydantic needs it at run time)
 from kdcompress.losses import AnyLoss  # noqa: TC001 (pydantic needs it at run time)
 from kdcompress.losses.ctc import CtcLoss
 from kdcompress.losses.frame_kl import FrameKlLoss
@@ -16,6 +17,9 @@ from kdcompress.model_settings import ModelConfig, StudentConfig
 from kdcompress.quantization_aware import QuantizationAware  # noqa: TC001 (pydantic needs it at run time)
 from kdcompress.settings import Settings
 from kdcompress.teachers.ensemble import AnyCombination, Single
+
+SUBWORDS = 256
+"""Symbols of ``units: subwords`` unless told otherwise."""
 
 
 class DataConfig(Settings):
@@ -25,13 +29,22 @@ class DataConfig(Settings):
     """JSONL manifest to train on."""
     dev: Path | None = None
     """JSONL manifest to measure on while training; never trained on."""
-    units: Literal["characters", "words"] = "characters"
+    units: Units = "characters"
     """What one token is. With ``words`` each word of a text is one: for texts of phones, or few words; the word error
-    rate of phones is their phone error rate."""
+    rate of phones is their phone error rate. With ``subwords`` pieces of words, learned from the training texts
+    (byte-pair encoding), are; those of the teacher or of ``init`` where there is one."""
+    subwords: int = Field(default=SUBWORDS, ge=2)
+    """How many symbols ``units: subwords`` has besides the blank, the characters among them."""
     max_duration: float = Field(default=30.0, gt=0)
     """Longest item in seconds; a longer one is an error (or left out, see ``on_unusable``)."""
     on_unusable: Literal["error", "skip"] = "error"
     """What to do with an item that is too long, or whose text needs more frames than its input has."""
+
+    @model_validator(mode="after")
+    def _check(self) -> DataConfig:
+        if self.subwords != SUBWORDS and self.units != "subwords":
+            raise ValueError(f"subwords is {self.subwords}, but units is {self.units}; set units to subwords")
+        return self
 
 
 class NoiseAugment(Settings):
@@ -204,6 +217,8 @@ class Recipe(Settings):
     """What is trained: a student or a teacher."""
     init: Path | None = None
     """Folder of a finished run of the same model whose weights the training starts from; none: fresh weights."""
+    init_encoder: Path | None = None
+    """The same for a run of other tokens: all weights are taken from it but the output layer's, which are fresh."""
     train: TrainConfig = TrainConfig()
     """The loop."""
     distill: DistillConfig | None = None
@@ -218,6 +233,8 @@ class Recipe(Settings):
     def _check(self) -> Recipe:
         if self.distill and self.model.sees_labels:
             raise ValueError(f"model.kind {self.model.kind} sees the labels already; remove the distill section")
+        if self.init and self.init_encoder:
+            raise ValueError("init and init_encoder both say where to start; remove one of them")
         names = [loss.key for loss in self.losses]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"losses: {twice[0]!r} is there twice; give each a `name`")
@@ -237,5 +254,8 @@ class Recipe(Settings):
 
         What a recipe does without and earlier versions did not know is left out: checkpoints go by this text.
         """
-        without = {key for key in ("init", "quantization_aware") if getattr(self, key) is None}
+        keys = ("init", "init_encoder", "quantization_aware")
+        without: dict[str, Any] = {key: True for key in keys if getattr(self, key) is None}
+        if self.data.units != "subwords":
+            without["data"] = {"subwords"}
         return yaml.safe_dump(self.model_dump(mode="json", by_alias=True, exclude=without), sort_keys=False)

@@ -86,7 +86,7 @@ def _train(
 
 def _batches_of(recipe: Recipe) -> dict[str, Any]:
     """What decides over batches and features; streams of several teachers do, too, and teachers that hear more."""
-    chosen = recipe.model_dump(include={"task", "seed", "data", "frontend", "augment", "train", "init"})
+    chosen = recipe.model_dump(include={"task", "seed", "data", "frontend", "augment", "train", "init", "init_encoder"})
     teachers = [RunFolder(path).recipe for path in recipe.distill.teachers] if recipe.distill else []
     rates = {load_recipe(file).frontend.sample_rate for file in teachers if file.is_file()}
     streams = len(teachers) if recipe.distill and recipe.distill.combine.streams_per_item else 1

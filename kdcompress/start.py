@@ -1,4 +1,4 @@
-"""Starting from the weights of a finished run, ``init`` in a recipe: what must agree, and what differs."""
+"""Starting from the weights of a finished run, ``init`` or ``init_encoder`` in a recipe: what must agree."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from kdcompress.errors import RecipeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from kdcompress.network import CtcNetwork
     from kdcompress.recipe import Recipe
@@ -25,18 +25,43 @@ def start_from(start: TrainedRun, network: CtcNetwork, recipe: Recipe, vocabular
     Raises:
         RecipeError: model, frontend or tokens differ; the message names what.
     """
-    found = [
+    found = _differing(start, recipe)
+    if start.vocabulary.symbols != vocabulary.symbols:
+        found.append(f"it has {len(start.vocabulary)} tokens, here are {len(vocabulary)}, or others")
+    _refuse("init", start, found)
+    network.load_state_dict(start.network.state_dict())
+
+
+def start_encoder_from(start: TrainedRun, network: CtcNetwork, recipe: Recipe, fresh: Collection[str]) -> None:
+    """Copy weights and feature statistics of a finished run into ``network``, all but the ``fresh`` tensors.
+
+    Raises:
+        RecipeError: model or frontend differ; the message names what.
+    """
+    _refuse("init_encoder", start, _differing(start, recipe))
+    kept = {name: tensor for name, tensor in network.state_dict().items() if name in fresh}
+    network.load_state_dict({**start.network.state_dict(), **kept})
+
+
+def shaped_by_tokens(network: CtcNetwork, larger: CtcNetwork) -> set[str]:
+    """Names of the tensors that depend on the number of tokens, from two networks that differ in nothing else."""
+    shapes = {name: tensor.shape for name, tensor in larger.state_dict().items()}
+    return {name for name, tensor in network.state_dict().items() if tensor.shape != shapes[name]}
+
+
+def _differing(start: TrainedRun, recipe: Recipe) -> list[str]:
+    return [
         *differences("model", recipe.model, start.recipe.model),
         *differences("frontend", recipe.frontend, start.recipe.frontend),
     ]
-    if start.vocabulary.symbols != vocabulary.symbols:
-        found.append(f"it has {len(start.vocabulary)} tokens, here are {len(vocabulary)}, or others")
+
+
+def _refuse(key: str, start: TrainedRun, found: list[str]) -> None:
     if found:
         raise RecipeError(
-            f"init: {start.folder.path} holds another model: {'; '.join(found)}. Start from a run of this very model, "
+            f"{key}: {start.folder.path} holds another model: {'; '.join(found)}. Start from a run of this very model, "
             "or take model and frontend from its recipe.yaml"
         )
-    network.load_state_dict(start.network.state_dict())
 
 
 def differences(section: str, mine: Settings, theirs: Settings) -> list[str]:

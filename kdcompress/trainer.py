@@ -10,18 +10,19 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from kdcompress.data.task import TASKS
-from kdcompress.data.text import unit_vocabulary
+from kdcompress.data.text import indispensable, unit_vocabulary
 from kdcompress.errors import RecipeError, VocabularyError
 from kdcompress.files import write_text
 from kdcompress.heads import WithHeads, with_heads
 from kdcompress.layers import frame_mask
 from kdcompress.losses.base import Head
 from kdcompress.run import RunFolder, TrainedRun, build_network, load_run
-from kdcompress.start import start_from
+from kdcompress.start import shaped_by_tokens, start_encoder_from, start_from
 from kdcompress.targets import answer, check_teacher, dev_errors, hear
 from kdcompress_runtime.manifest import read_manifest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from torch.utils.data import Dataset
@@ -82,8 +83,9 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
             f"train.batch_size {recipe.train.batch_size} cannot be divided by {accelerator.num_processes} processes"
         )
     teachers = load_teachers(recipe, {} if loaded is None else loaded)
-    start = load_run(recipe.init) if recipe.init else None
-    vocabulary = _vocabulary(recipe, teachers, start)
+    chosen = recipe.init or recipe.init_encoder
+    start = load_run(chosen) if chosen else None
+    vocabulary = _vocabulary(recipe, teachers, start if recipe.init else None)
     set_seed(recipe.seed)
     network = build_network(recipe, len(vocabulary))
     task = TASKS[recipe.task]
@@ -100,7 +102,7 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
         raise RecipeError(f"{recipe.data.train}: fewer items than the {accelerator.num_processes} processes")
     dev = task.items(recipe.data.dev, recipe, vocabulary, network.units_per_frame) if recipe.data.dev else []
     if start:
-        start_from(start, network, recipe, vocabulary)
+        _start(start, network, recipe, vocabulary)
     else:
         _set_feature_statistics(network, batches, recipe.train.steps)
     model = with_heads(network, recipe.losses, len(vocabulary), teachers, recipe.quantization_aware)
@@ -153,16 +155,35 @@ def _vocabulary(recipe: Recipe, teachers: tuple[TrainedRun, ...], start: Trained
 
 
 def _check_texts(run: TrainedRun, recipe: Recipe, who: str) -> None:
-    missing = sorted(set(_training_vocabulary(recipe).symbols) - set(run.vocabulary.symbols))
+    units = recipe.data.units
+    missing = sorted(indispensable(_training_texts(recipe), units) - set(run.vocabulary.symbols))
     if missing:
         raise VocabularyError(
             f"{run.folder.path}: {who} does not know {missing}, which data.train holds; "
             f"train {who} on texts that hold them, or normalise the texts"
         )
+    if units != run.recipe.data.units:
+        raise VocabularyError(
+            f"{run.folder.path}: tokens of {who} are {run.recipe.data.units}, here they are {units}; "
+            f"set data.units to {run.recipe.data.units}"
+        )
 
 
 def _training_vocabulary(recipe: Recipe) -> Vocabulary:
-    return unit_vocabulary((entry.text for entry in read_manifest(recipe.data.train)), recipe.data.units)
+    return unit_vocabulary(_training_texts(recipe), recipe.data.units, recipe.data.subwords)
+
+
+def _training_texts(recipe: Recipe) -> Iterator[str]:
+    return (entry.text for entry in read_manifest(recipe.data.train))
+
+
+def _start(start: TrainedRun, network: CtcNetwork, recipe: Recipe, vocabulary: Vocabulary) -> None:
+    """Copy what the recipe wants of a finished run into ``network``."""
+    if recipe.init:
+        start_from(start, network, recipe, vocabulary)
+    else:
+        larger = build_network(recipe, len(vocabulary) + 1)
+        start_encoder_from(start, network, recipe, shaped_by_tokens(network, larger))
 
 
 def _set_feature_statistics(network: CtcNetwork, batches: Dataset[Batch], steps: int) -> None:

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kdcompress.data.text import encode, frames_needed
+from kdcompress.data.text import Encoder, frames_needed
 from kdcompress.errors import TargetTooLongError
 from kdcompress_runtime.errors import AudioError, ManifestError
 from kdcompress_runtime.manifest import ManifestEntry, read_manifest
@@ -50,7 +50,7 @@ def load_items(
     Args:
         manifest: JSONL file.
         vocabulary: encodes the references.
-        text_units: what one token is, ``characters`` or ``words``.
+        text_units: what one token is: ``characters``, ``words`` or ``subwords``.
         units_per_second: input units (samples) in a second.
         units_per_frame: input units for an output frame.
         max_duration: longest item in seconds.
@@ -64,8 +64,9 @@ def load_items(
     """
     items: list[Item] = []
     skipped = 0
+    encode = Encoder(vocabulary, text_units)
     for entry in read_manifest(manifest):
-        labels = encode(entry.text, vocabulary, where=f"{manifest}, item {entry.id}", units=text_units)
+        labels = encode(entry.text, where=f"{manifest}, item {entry.id}")
         duration = seconds(entry) if entry.duration is None else entry.duration
         length = round(duration * units_per_second)
         item = Item(entry, labels, length, frames_needed(labels) * units_per_frame)

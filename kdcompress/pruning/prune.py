@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 MULTIPLE = 8
 """Channels that are kept come in multiples of it where there are enough: int8 kernels compute them side by side."""
+NOT_STARTED = {"init": None, "init_encoder": None}
+"""What a recipe says of the run that its training began with; a pruned run began with none of its own."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class _Pruning:
     def of(cls, run: TrainedRun, batches: int) -> _Pruning:
         """Read the data and begin."""
         # How the run was taught has no bearing on how it is measured; its name will be another.
-        changed = {"distill": None, "losses": (CtcLoss(),), "init": None, "quantization_aware": None}
+        changed = {"distill": None, "losses": (CtcLoss(),), "quantization_aware": None} | NOT_STARTED
         recipe = run.recipe.model_copy(update=changed)
         read = TASKS[recipe.task].training_batches(
             recipe, run.vocabulary, units_per_frame=run.network.units_per_frame, teacher_frontends=[]
@@ -223,9 +225,8 @@ def _ratio(inner: int, width: int) -> int | float:
 
 
 def _write(pruning: _Pruning, source: TrainedRun, folder: RunFolder, found: dict[str, Any]) -> None:
-    recipe = source.recipe.model_copy(
-        update={"name": f"{source.recipe.name}-undistilled", "model": pruning.recipe.model, "init": None}
-    )
+    changed = {"name": f"{source.recipe.name}-undistilled", "model": pruning.recipe.model}
+    recipe = source.recipe.model_copy(update=changed | NOT_STARTED)
     summary = {
         "name": recipe.name,
         "kind": recipe.model.kind,
