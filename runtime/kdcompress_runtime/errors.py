@@ -65,3 +65,15 @@ class MissingDependencyError(KdcompressError, ImportError):
 
 class PicklingRefusedError(KdcompressError, TypeError):
     """An object that lives in one process was pickled or copied."""
+
+
+class LanguageModelError(KdcompressError, ValueError):
+    """A language model cannot be used, or cannot be estimated."""
+
+
+class LanguageModelNotFoundError(LanguageModelError, FileNotFoundError):
+    """The file of a language model does not exist."""
+
+
+class LanguageModelFormatError(LanguageModelError):
+    """The file of a language model is damaged, cut off, or not in a format that is read; the message names the line."""
