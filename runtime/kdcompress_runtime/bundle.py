@@ -14,15 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from kdcompress_runtime.archive import is_plain_name, read_file
-from kdcompress_runtime.errors import BundleCorruptError, BundleError, BundleVersionError
+from kdcompress_runtime.decoder_settings import DecoderSettings
+from kdcompress_runtime.errors import BundleCorruptError, BundleError, BundleVersionError, OptionsError
 from kdcompress_runtime.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FORMAT_VERSION = 2
-READABLE_VERSIONS = (1, 2)
-"""Version 1 had neither ``streaming`` nor ``input.min_units``; it is read as streaming, one unit at least."""
+FORMAT_VERSION = 3
+READABLE_VERSIONS = (1, 2, 3)
+"""Version 1 had neither ``streaming`` nor ``input.min_units``; it is read as streaming, one unit at least. Version 2
+had no ``decoder``; it is read as saying nothing about it."""
+_LATER_FIELDS = {1: ("streaming", "input.min_units", "decoder"), 2: ("decoder",)}
+"""Fields that a version did not have yet."""
 METADATA_FILE = "bundle.json"
 TOKENS_FILE = "tokens.txt"
 CHECKSUM = "checksum"
@@ -110,6 +114,8 @@ class BundleMetadata:
     streaming: bool = True
     """False: the model takes a whole recording in one step. It has no states and no look-ahead, and frame t stands
     at ``t * frame_shift_ms``."""
+    decoder: dict[str, Any] = field(default_factory=dict)
+    """How to decode, as tuned (``DecoderSettings.to_json``); empty where nobody tuned it."""
     frontend: dict[str, Any] = field(default_factory=dict)
     """Parameters of the frontend inside the graph, for information."""
     measured: dict[str, Any] = field(default_factory=dict)
@@ -120,6 +126,15 @@ class BundleMetadata:
     """SHA-256 of every file of the bundle except ``bundle.json``."""
     format_version: int = FORMAT_VERSION
     """Version of this format."""
+
+    @property
+    def decoder_settings(self) -> DecoderSettings | None:
+        """The field ``decoder``; None where it is empty.
+
+        Raises:
+            OptionsError: it was put together wrongly; what was read from a file was checked.
+        """
+        return DecoderSettings.from_json(self.decoder)
 
     def model_file(self, precision: str | None = None) -> ModelFile:
         """Return the model of ``precision``, or the default one.
@@ -158,14 +173,13 @@ class BundleMetadata:
         version = row.get("format_version")
         if not _is_integer(version) or version not in READABLE_VERSIONS:
             raise BundleVersionError(
-                f"{source}: bundle format {version!r}, this runtime reads {' and '.join(map(str, READABLE_VERSIONS))}; "
+                f"{source}: bundle format {version!r}, this runtime reads {', '.join(map(str, READABLE_VERSIONS))}; "
                 "export the bundle again with this version, or install the kdcompress that wrote it"
             )
         if version != 1 and CHECKSUM in row:
             _check_checksum(content, row.pop(CHECKSUM), source)
         try:
-            if version == 1:
-                _refuse_later_fields(row)
+            _refuse_later_fields(row, version)
             metadata = cls(
                 **{
                     **row,
@@ -183,12 +197,12 @@ class BundleMetadata:
         return metadata
 
 
-def _refuse_later_fields(row: dict[str, Any]) -> None:
-    """A version 1 runtime would not have followed these, so a version 1 file cannot mean them."""
-    later = [name for name in ("streaming",) if name in row]
-    later += [f"input.{name}" for name in ("min_units",) if name in row["input"]]
+def _refuse_later_fields(row: dict[str, Any], version: int) -> None:
+    """A runtime of that version would not have followed these, so such a file cannot mean them."""
+    present = {*row, *(f"input.{name}" for name in row["input"])}
+    later = [name for name in _LATER_FIELDS.get(version, ()) if name in present]
     if later:
-        raise ValueError(f"{', '.join(later)} in format 1")
+        raise ValueError(f"{', '.join(later)} in format {version}")
 
 
 def _check_checksum(content: str, expected: object, source: str) -> None:
@@ -207,14 +221,14 @@ def _check(metadata: BundleMetadata, source: str) -> None:
     problems = [*_wrong_kinds(metadata)]
     if not problems:
         problems = [*_wrong_numbers(metadata), *_wrong_streaming(metadata), *_wrong_states(metadata)]
-        problems += _wrong_files(metadata)
+        problems += [*_wrong_files(metadata), *_wrong_decoder(metadata)]
     if problems:
         raise BundleError(f"{source}: {'; '.join(problems)}; export the bundle again")
 
 
 def _wrong_kinds(metadata: BundleMetadata) -> Iterator[str]:
     kinds = {"name": str, "task": str, "default_precision": str, "streaming": bool}
-    kinds |= {"files": dict, "measured": dict, "provenance": dict}
+    kinds |= {"decoder": dict, "files": dict, "measured": dict, "provenance": dict}
     for name, kind in kinds.items():
         if not isinstance(getattr(metadata, name), kind):
             yield f"{name} must be a {kind.__name__}"
@@ -293,6 +307,18 @@ def _wrong_files(metadata: BundleMetadata) -> Iterator[str]:
         yield f"{TOKENS_FILE} has no SHA-256"
 
 
+def _wrong_decoder(metadata: BundleMetadata) -> Iterator[str]:
+    try:
+        settings = metadata.decoder_settings
+    except OptionsError as error:
+        yield str(error)
+        return
+    for name in ("lm", "lexicon"):
+        file = None if settings is None else getattr(settings, name)
+        if file is not None and file not in metadata.files:
+            yield f"decoder {name} {file!r} has no SHA-256"
+
+
 def _is_integer(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -341,8 +367,10 @@ class Bundle:
         return _checked(self.path, file, self.metadata.files[file])
 
     def size(self, precision: str | None = None) -> int:
-        """Bytes to ship for one precision: its model, ``tokens.txt`` and ``bundle.json``."""
-        names = (self.metadata.model_file(precision).file, TOKENS_FILE, METADATA_FILE)
+        """Bytes to ship for one precision: its model, what its decoder needs, ``tokens.txt`` and ``bundle.json``."""
+        settings = self.metadata.decoder_settings
+        extra = (settings.lm, settings.lexicon) if settings is not None else ()
+        names = (self.metadata.model_file(precision).file, TOKENS_FILE, METADATA_FILE, *filter(None, extra))
         return sum(len(read_file(self.path, name)) for name in names)
 
 

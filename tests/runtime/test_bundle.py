@@ -114,9 +114,9 @@ def test_a_changed_bundle_json_says_so_unless_its_checksum_is_taken_out(folder):
 
 
 def test_another_version_is_refused(folder):
-    for version in (0, 3, "2", True, None):
+    for version in (0, 4, "2", True, None):
         change(folder, format_version=version)
-        with pytest.raises(BundleVersionError, match=f"bundle format {version!r}, this runtime reads 1 and 2"):
+        with pytest.raises(BundleVersionError, match=f"bundle format {version!r}, this runtime reads 1, 2, 3"):
             Bundle.open(folder)
 
 
@@ -130,12 +130,24 @@ def test_version_1_is_read_as_streaming(folder):
     assert BundleMetadata.loads(metadata.dumps()) == metadata
 
 
+def test_version_2_is_read_as_saying_nothing_about_the_decoder(folder):
+    expected = Bundle.open(folder).metadata
+    change(folder, format_version=2)
+    assert Bundle.open(folder).metadata == expected
+    assert expected.decoder == {}
+    assert expected.decoder_settings is None
+    change(folder, decoder={})
+    with pytest.raises(BundleError, match="decoder in format 2"):
+        Bundle.open(folder)
+
+
 @pytest.mark.parametrize(
-    "fields", [{"streaming": True}, {"input": {"min_units": 1}}, {"surprise": 1}, {"checksum": "0" * 64}]
+    "fields",
+    [{"streaming": True}, {"input": {"min_units": 1}}, {"decoder": {}}, {"surprise": 1}, {"checksum": "0" * 64}],
 )
 def test_version_1_with_fields_it_did_not_know_is_refused(folder, fields):
     change(folder, format_version=1, **{**fields, "input": PCM | fields.get("input", {})})
-    with pytest.raises(BundleError, match=r"streaming|min_units|surprise|checksum"):
+    with pytest.raises(BundleError, match=r"streaming|min_units|decoder|surprise|checksum"):
         Bundle.open(folder)
 
 
@@ -173,6 +185,25 @@ def test_version_1_with_fields_it_did_not_know_is_refused(folder, fields):
         ({"streaming": "no"}, "streaming must be a bool"),
         ({"input": PCM | {"min_units": 0}}, "min_units must be"),
         ({"input": PCM | {"min_units": 81}}, "may be one frame, 80 units"),
+        ({"decoder": []}, "decoder must be a dict"),
+        ({"decoder": {"kind": "beam", "surprise": 1}}, "unknown 'surprise'"),
+        ({"decoder": {"alpha": 1.0}}, "decoder kind None"),
+        ({"decoder": {"kind": "pyctcdecode"}}, "'pyctcdecode' is unknown"),
+        ({"decoder": {"kind": ["beam"]}}, "is unknown"),
+        ({"decoder": {"kind": "beam", "alpha": "1"}}, "alpha must be float"),
+        ({"decoder": {"kind": "beam", "alpha": True}}, "alpha must be float"),
+        ({"decoder": {"kind": "beam", "beta": float("nan")}}, "beta must be float"),
+        ({"decoder": {"kind": "beam", "beam_width": 16.0}}, "beam_width must be int"),
+        ({"decoder": {"kind": "beam", "beam_width": 10**9}}, "beam_width must be int from 1"),
+        ({"decoder": {"kind": "beam", "beam_prune_logp": float("-inf")}}, "beam_prune_logp must be"),
+        ({"decoder": {"kind": "beam", "lookahead": 1}}, "lookahead must be true or false"),
+        ({"decoder": {"kind": "beam", "blank_skip": 1.5}}, "blank_skip must be"),
+        ({"decoder": {"kind": "beam", "lm": "lm.kdlm"}}, "'lm.kdlm' has no SHA-256"),
+        ({"decoder": {"kind": "beam", "lm": "../lm.kdlm"}}, "'../lm.kdlm' has no SHA-256"),
+        ({"decoder": {"kind": "beam", "lexicon": 3}}, "lexicon must be a file name"),
+        ({"decoder": {"kind": "greedy", "lm": "tokens.txt"}}, "has no lm; it needs a beam"),
+        ({"decoder": {"kind": "beam", "confidence": {"raw": [0.5]}}}, "raw and calibrated"),
+        ({"decoder": {"kind": "beam", "confidence": {"raw": [2], "calibrated": [1]}}}, "from 0 to 1"),
     ],
 )
 def test_metadata_that_no_runtime_could_follow_is_refused(folder, fields, words):

@@ -53,7 +53,7 @@ def files(bundle: Bundle, *, precisions: Sequence[str] | None = None) -> dict[st
         proof[model.precision] = _compare(bundle, model.precision, content, models[model.precision][1])
     config = required_operators(dict(models.values())).encode()
     measured = {"onnxruntime": onnxruntime.__version__, "against_onnx": proof}
-    return bundle_files(bundle, NAME, models, {CONFIG_FILE: config}, measured)
+    return bundle_files(bundle, NAME, models, {CONFIG_FILE: config}, measured, decoder=True)
 
 
 def verify(folder: Path) -> list[Check]:

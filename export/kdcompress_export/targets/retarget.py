@@ -31,6 +31,8 @@ def bundle_files(
     models: Mapping[str, tuple[str, bytes]],
     extra: Mapping[str, bytes],
     measured: Mapping[str, Any],
+    *,
+    decoder: bool,
 ) -> dict[str, bytes]:
     """Files of the bundle for ``target``, ``bundle.json`` first.
 
@@ -40,15 +42,20 @@ def bundle_files(
         models: file name and content, by precision.
         extra: further files.
         measured: what was measured for this target.
+        decoder: keep the tuned decoder with its files; a runtime that only decodes greedily needs none.
     """
     before = bundle.metadata
     tokens = bundle.read(TOKENS_FILE)
     sizes = {precision: len(content) for precision, (_, content) in models.items()}
-    contents = {TOKENS_FILE: tokens, **dict(models.values()), **extra}
+    settings = before.decoder_settings if decoder else None
+    names = (settings.lm, settings.lexicon) if settings is not None else ()
+    contents = {TOKENS_FILE: tokens, **dict(models.values()), **{name: bundle.read(name) for name in names if name}}
+    contents |= extra
     metadata = replace(
         before,
         models=tuple(ModelFile(precision, name) for precision, (name, _) in models.items()),
         default_precision=before.default_precision if before.default_precision in models else next(iter(models)),
+        decoder=before.decoder if decoder else {},
         measured={**before.measured, target: {"size_bytes": sizes, **measured}},
         provenance={**before.provenance, TARGET_KEY: target},
         files={name: sha256(content) for name, content in contents.items()},

@@ -70,7 +70,8 @@ def files(bundle: Bundle, *, precisions: Sequence[str] | None = None, max_bytes:
         if problems:
             raise TargetError(f"{name} does not fit onnxruntime-web: {'; '.join(problems)}")
     measured = {"onnxruntime-web": web_runtime().version}
-    return bundle_files(bundle, NAME, models, {SCRIPT_FILE: _packaged(SCRIPT_FILE).encode()}, measured)
+    script = {SCRIPT_FILE: _packaged(SCRIPT_FILE).encode()}
+    return bundle_files(bundle, NAME, models, script, measured, decoder=False)  # the script decodes greedily
 
 
 def verify(folder: Path) -> list[Check]:

@@ -5,9 +5,10 @@
 //   const recognizer = await Recognizer.open('bundle/', ort);
 //   const { text, tokens, timestamps } = await recognizer.recognize(samples, recognizer.sampleRate);
 //
-// The answers are those of the Python package kdcompress_runtime with its greedy decoder.
+// The answers are those of the Python package kdcompress_runtime with its greedy decoder. The field `decoder` of
+// bundle.json (beam search, language model, calibrated confidence) is not followed here: it is ignored.
 
-export const FORMAT_VERSIONS = [1, 2];
+export const FORMAT_VERSIONS = [1, 2, 3];
 const METADATA_FILE = 'bundle.json';
 const TOKENS_FILE = 'tokens.txt';
 const BLANK = '<blk>';
@@ -488,7 +489,7 @@ function parseMetadata(content) {
   }
   if (!FORMAT_VERSIONS.includes(row?.format_version)) {
     throw new BundleVersionError(
-      `${METADATA_FILE}: bundle format ${row?.format_version}, this file reads ${FORMAT_VERSIONS.join(' and ')}; ` +
+      `${METADATA_FILE}: bundle format ${row?.format_version}, this file reads ${FORMAT_VERSIONS.join(', ')}; ` +
         'export the bundle again, it brings its own kdcompress.mjs',
     );
   }
