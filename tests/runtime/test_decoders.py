@@ -128,15 +128,30 @@ def test_beam_finds_at_least_what_greedy_finds(posteriors, seed, sharpness):
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=SEEDS)
-def test_greedy_equals_a_loop_over_frames(posteriors, seed):
+@given(seed=SEEDS, sizes=CUTS)
+def test_greedy_equals_a_loop_over_frames(posteriors, seed, sizes):
     log_probs = posteriors(seed, 80, 4)
-    labels = log_probs.argmax(axis=1)
-    tokens, times = collapse(labels.tolist(), 2)
+    labels = log_probs.argmax(axis=1).tolist()
+    tokens, times = collapse(labels, 2)
+    ends = [next((t for t in range(begin, 80) if labels[t] != labels[begin]), 80) for begin in times]
     decoder = GreedyDecoder(4, 2)
-    found = decoder.best(advance(decoder, [log_probs]))
-    assert (found.token_ids, found.frames) == (tokens, times)
+    state = advance(decoder, pieces(log_probs, sizes))
+    found = decoder.best(state)
+    assert (found.token_ids, found.frames, found.ends) == (tokens, times, tuple(ends))
+    peaks = [log_probs[b:e, t].max() for t, b, e in zip(tokens, times, ends, strict=True)]
+    assert found.token_log_probs == tuple(peaks)
     assert found.log_prob == pytest.approx(float(log_probs.max(axis=1).sum()), abs=1e-3)
+    assert (found.score, found.lm_score, found.hotword_score) == (found.log_prob, 0.0, 0.0)
+    assert decoder.stable_count(state) == len(tokens)
+
+
+def test_greedy_refuses_what_it_would_leave_out():
+    decoder = build_decoder(DecoderOptions(), VOCABULARY)
+    assert decoder.with_hotwords({}) is decoder
+    with pytest.raises(OptionsError, match="beam"):
+        decoder.with_hotwords({"abba": 1.0})
+    with pytest.raises(OptionsError, match="beam"):
+        build_decoder(DecoderOptions(), VOCABULARY, lexicon=["abba"])
 
 
 def sharp(labels, classes=4):
@@ -236,6 +251,15 @@ def test_hours_of_tokens_are_no_trouble():
         ({"token_min_logp": "low"}, "token_min_logp"),
         ({"blank_penalty": math.inf}, "blank_penalty"),
         ({"blank_penalty": None}, "blank_penalty"),
+        ({"alpha": -0.1}, "alpha"),
+        ({"alpha": math.nan}, "alpha"),
+        ({"beta": math.inf}, "beta"),
+        ({"unk_score": -math.inf}, "unk_score"),
+        ({"blank_skip": 0.0}, "blank_skip"),
+        ({"blank_skip": 1.5}, "blank_skip"),
+        ({"score_boundary": 1}, "score_boundary"),
+        ({"lookahead": None}, "lookahead"),
+        ({"native": "yes"}, "native"),
     ],
 )
 def test_options_out_of_range_are_refused(options, words):

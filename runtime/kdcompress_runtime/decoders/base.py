@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -10,6 +11,8 @@ import numpy as np
 from kdcompress_runtime.errors import OptionsError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 StateT = TypeVar("StateT")
@@ -22,9 +25,26 @@ class Hypothesis:
     token_ids: tuple[int, ...]
     """Ids without blanks and repetitions."""
     frames: tuple[int, ...]
-    """For each token, the frame (from the start of the stream) at which it begins."""
+    """For each token, the frame (from the start of the stream) at which it begins in the best single alignment."""
     log_prob: float
-    """Natural logarithm of the decoder's score; see each decoder."""
+    """Natural logarithm of the acoustic (CTC) score: no language model, no hotwords; see each decoder."""
+    ends: tuple[int, ...] = ()
+    """For each token, the frame after the last one that holds it in the same alignment."""
+    token_log_probs: tuple[float, ...] = ()
+    """For each token, the largest log-probability of its label over the frames that hold it."""
+    score: float = math.nan
+    """What hypotheses are ranked by: ``log_prob + lm_score + hotword_score``; ``log_prob`` when left out.
+
+    In results that are not final, the look-ahead of the word in progress as well.
+    """
+    lm_score: float = 0.0
+    """Of the language model: alpha * ln P, and beta for each word (or token)."""
+    hotword_score: float = 0.0
+    """Nats given to hotwords."""
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.score):
+            object.__setattr__(self, "score", self.log_prob)
 
 
 class Decoder(Protocol[StateT]):
@@ -48,11 +68,30 @@ class Decoder(Protocol[StateT]):
             OptionsError: the shape is not ``(T, C)``.
         """
 
-    def best(self, state: StateT) -> Hypothesis:
-        """The best hypothesis so far."""
+    def best(self, state: StateT, *, final: bool = True) -> Hypothesis:
+        """The best hypothesis so far.
 
-    def nbest(self, state: StateT, count: int) -> tuple[Hypothesis, ...]:
+        Args:
+            state: from ``init_state`` or ``advance``.
+            final: the utterance is over, so the last word is complete. Otherwise the word in progress is not yet
+                scored by the language model.
+        """
+
+    def nbest(self, state: StateT, count: int, *, final: bool = True) -> tuple[Hypothesis, ...]:
         """Up to ``count`` hypotheses, best first; decoders that keep only one return that."""
+
+    def stable_count(self, state: StateT) -> int:
+        """How many leading tokens of ``best`` no later audio can change, nor the frames at which they begin."""
+
+    def with_hotwords(self, hotwords: Mapping[str, float]) -> Decoder[StateT]:
+        """The same decoder with these phrases boosted, for one stream; shares all that is large.
+
+        Args:
+            hotwords: phrase -> weight in nats for each of its letters; none gives this decoder itself.
+
+        Raises:
+            OptionsError: a phrase cannot be spelt, a weight is not finite, or this decoder knows no hotwords.
+        """
 
 
 def check_frames(log_probs: NDArray[np.float32], classes: int) -> None:

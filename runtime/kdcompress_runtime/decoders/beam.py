@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from kdcompress_runtime.decoders.base import Hypothesis, check_frames, penalise_blank
+from kdcompress_runtime.errors import OptionsError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 _ROOT = -1
@@ -142,14 +145,28 @@ class BeamDecoder:
                 beams = stay
         return BeamState(state.frame + len(scores), beams)
 
-    def best(self, state: BeamState) -> Hypothesis:
+    def best(self, state: BeamState, *, final: bool = True) -> Hypothesis:  # noqa: ARG002
         """The most probable prefix, with the times of its best alignment."""
         return _hypothesis(state.beams, int(state.beams.total.argmax()))
 
-    def nbest(self, state: BeamState, count: int) -> tuple[Hypothesis, ...]:
+    def nbest(self, state: BeamState, count: int, *, final: bool = True) -> tuple[Hypothesis, ...]:  # noqa: ARG002
         """Up to ``count`` different prefixes, most probable first."""
         order = np.argsort(-state.beams.total, kind="stable")[:count]
         return tuple(_hypothesis(state.beams, row) for row in order.tolist())
+
+    def stable_count(self, state: BeamState) -> int:  # noqa: ARG002
+        """Not known yet."""
+        return 0
+
+    def with_hotwords(self, hotwords: Mapping[str, float]) -> BeamDecoder:
+        """This decoder, when there are none.
+
+        Raises:
+            OptionsError: there are.
+        """
+        if hotwords:
+            raise OptionsError("hotwords are not built yet")
+        return self
 
     def _extend(
         self,

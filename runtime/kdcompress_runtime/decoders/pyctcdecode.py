@@ -16,10 +16,11 @@ import numpy as np
 
 from kdcompress_runtime.decoders.alignment import align
 from kdcompress_runtime.decoders.base import Hypothesis, check_frames, penalise_blank
-from kdcompress_runtime.errors import MissingDependencyError
+from kdcompress_runtime.errors import MissingDependencyError, OptionsError
 from kdcompress_runtime.vocabulary import WORD_SEPARATOR
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import ModuleType
 
     from numpy.typing import NDArray
@@ -89,11 +90,25 @@ class PyctcdecodeDecoder:
             return state
         return PyctcdecodeState(state, penalise_blank(log_probs, self._blank, self._penalty))
 
-    def best(self, state: PyctcdecodeState) -> Hypothesis:
+    def best(self, state: PyctcdecodeState, *, final: bool = True) -> Hypothesis:
         """What the library finds best, decoded from the first frame on."""
-        return self.nbest(state, 1)[0]
+        return self.nbest(state, 1, final=final)[0]
 
-    def nbest(self, state: PyctcdecodeState, count: int) -> tuple[Hypothesis, ...]:
+    def stable_count(self, state: PyctcdecodeState) -> int:  # noqa: ARG002
+        """None: the library may change everything."""
+        return 0
+
+    def with_hotwords(self, hotwords: Mapping[str, float]) -> PyctcdecodeDecoder:
+        """This decoder, when there are none.
+
+        Raises:
+            OptionsError: there are.
+        """
+        if hotwords:
+            raise OptionsError("hotwords are not built yet")
+        return self
+
+    def nbest(self, state: PyctcdecodeState, count: int, *, final: bool = True) -> tuple[Hypothesis, ...]:  # noqa: ARG002
         """Up to ``count`` hypotheses in the library's order."""
         scores = _joined(state)
         if not len(scores):
