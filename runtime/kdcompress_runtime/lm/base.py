@@ -48,7 +48,7 @@ class LanguageModel(Protocol):
         """Return ln P(word | context); ``context`` holds ids, oldest first; those beyond ``order - 1`` are ignored."""
 
     def unigrams(self) -> NDArray[np.float32]:
-        """ln P(word) of every word; shape (V,)."""
+        """Ln P(word) of every word; shape (V,)."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def word_ids(lm: LanguageModel) -> dict[str, int]:
 
 
 def sentence_scores(lm: LanguageModel, ids: Sequence[int], *, bos: bool = True, eos: bool = True) -> list[float]:
-    """ln P of each word of a sentence, and of its end.
+    """Ln P of each word of a sentence, and of its end.
 
     Args:
         lm: any language model.

@@ -62,7 +62,7 @@ class NgramModel:
         return {word: index for index, word in enumerate(self.words)}
 
     def unigrams(self) -> NDArray[np.float32]:
-        """ln P(word) of every word; shape (V,)."""
+        """Ln P(word) of every word; shape (V,)."""
         return self.table_unigrams[:, 0]
 
     def score(self, context: tuple[int, ...], word: int) -> float:
@@ -93,7 +93,7 @@ class NgramModel:
         return math.fsum(sentence_scores(self, [self.ids.get(word, 0) for word in words], bos=bos, eos=eos))
 
     def ngram(self, ids: tuple[int, ...]) -> tuple[float, float] | None:
-        """ln P and ln back-off of one n-gram as it is held, None where it is not."""
+        """Ln P and ln back-off of one n-gram as it is held, None where it is not."""
         unigrams, keys, values, mask = self._views
         if len(ids) == 1:
             return unigrams[ids[0], 0], unigrams[ids[0], 1]
@@ -134,18 +134,20 @@ class NgramModel:
 
 
 def build(
+    order: int,
     unit: str,
     words: Sequence[str],
     unigrams: NDArray[np.float32],
-    longer: Sequence[tuple[NDArray[np.integer], NDArray[np.float32]]],
+    longer: Sequence[tuple[NDArray[np.uint64], NDArray[np.float32]]],
 ) -> NgramModel:
     """Make a model from its n-grams.
 
     Args:
+        order: length of the longest n-grams.
         unit: ``word`` or ``token``.
         words: word by id; ``<unk>`` first, ``<s>`` and ``</s>`` anywhere.
         unigrams: (V, 2) ln P and ln back-off.
-        longer: for each order from 2 on, ids (count, n), oldest word first, and values (count, 2).
+        longer: parts of the longer n-grams: keys (``hashing.keys_of``) (count,), and values (count, 2).
 
     Raises:
         LanguageModelError: an n-gram stands twice, or ``<s>`` or ``</s>`` is missing.
@@ -153,9 +155,9 @@ def build(
     missing = [mark for mark in (BOS, EOS) if mark not in words]
     if missing:
         raise LanguageModelError(f"the model has no {' and no '.join(missing)}; estimate it from whole sentences")
-    keys = np.concatenate([np.zeros(0, np.uint64), *(keys_of(ids) for ids, _ in longer)])
-    values = np.concatenate([np.zeros((0, 2), np.float32), *(part for _, part in longer)])
-    if len(np.unique(keys)) != len(keys):
+    keys = np.concatenate([np.zeros(0, np.uint64), *(keys for keys, _ in longer)])
+    values = np.concatenate([np.zeros((0, 2), np.float32), *(values for _, values in longer)])
+    if repeated(keys) is not None:
         raise LanguageModelError("an n-gram stands in the model twice")
     size = table_size(len(keys))
     slots = slots_of(keys, size)
@@ -163,8 +165,14 @@ def build(
     table_values = np.zeros((size, 2), np.float32)
     table_keys[slots], table_values[slots] = keys, values
     words = tuple(words)
-    marks = (words.index(BOS), words.index(EOS))
-    return NgramModel(1 + len(longer), unit, words, *marks, unigrams, table_keys, table_values)
+    return NgramModel(order, unit, words, words.index(BOS), words.index(EOS), unigrams, table_keys, table_values)
+
+
+def repeated(keys: NDArray[np.uint64]) -> int | None:
+    """Index of the first key that stands before it, too; None where there is none."""
+    order = np.argsort(keys, kind="stable")
+    same = keys[order[1:]] == keys[order[:-1]]
+    return int(order[1:][same].min()) if same.any() else None
 
 
 def lookup(model: NgramModel, ids: NDArray[np.integer]) -> NDArray[np.float32]:
