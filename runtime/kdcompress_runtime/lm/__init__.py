@@ -24,7 +24,7 @@ __all__ = [
 
 
 def open_lm(path: str | Path, *, unit: str | None = None) -> LanguageModel:
-    """Open a language model: ARPA (``.arpa``, ``.arpa.gz``), packed (``.kdlm``), or a KenLM binary; its content decides.
+    """Open a language model: ARPA (also gzipped), packed (``.kdlm``), or a KenLM binary; its content decides.
 
     Args:
         path: the file.

@@ -159,17 +159,13 @@ class _Arpa:
         unigrams[0, 0] = UNKNOWN_LOG10 * LN10
         for ids, values in zip(sections[0].ids, sections[0].values, strict=True):
             unigrams[ids[:, 0]] = values
-        longer = sections[1:]
-        keys = np.concatenate([np.zeros(0, np.uint64), *itertools.chain.from_iterable(s.keys for s in longer)])
-        values = np.concatenate(
-            [np.zeros((0, 2), np.float32), *itertools.chain.from_iterable(s.values for s in longer)]
-        )
-        twice = repeated(keys)
+        parts = [part for section in sections[1:] for part in zip(section.keys, section.values, strict=True)]
+        twice = repeated(np.concatenate([np.zeros(0, np.uint64), *(keys for keys, _ in parts)]))
         if twice is not None:
-            line = np.concatenate(list(itertools.chain.from_iterable(s.lines for s in longer)))[twice]
-            raise self._lines.error("this n-gram stands in the file a second time", int(line))
+            lines = np.concatenate([part for section in sections[1:] for part in section.lines])
+            raise self._lines.error("this n-gram stands in the file a second time", int(lines[twice]))
         try:
-            return build(len(counts), self._unit or "word", self._words, unigrams, [(keys, values)])
+            return build(len(counts), self._unit or "word", self._words, unigrams, parts)
         except LanguageModelError as error:
             raise LanguageModelFormatError(f"{self._lines.source}: {error}") from error
 

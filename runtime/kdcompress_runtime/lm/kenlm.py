@@ -124,9 +124,7 @@ def _words(path: Path) -> tuple[str, ...]:
     except FileNotFoundError as error:
         raise LanguageModelNotFoundError(f"language model not found: {path}") from error
     except UnicodeDecodeError as error:
-        raise LanguageModelFormatError(
-            f"{path}: its words are not UTF-8; convert the ARPA file, build again"
-        ) from error
+        raise LanguageModelFormatError(f"{path}: its words are not UTF-8; convert the ARPA file") from error
     except OSError as error:
         raise LanguageModelError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 

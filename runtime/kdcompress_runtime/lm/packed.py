@@ -112,13 +112,14 @@ def _loads(content: bytes) -> NgramModel:
     if len(spelled) != words:
         raise ValueError(f"it has {len(spelled)} words, its header says {words}")
     bits = np.frombuffer(content, np.uint8, lengths[2], starts[2])
-    taken = np.unpackbits(bits, count=slots, bitorder="little").view(bool)
-    if np.count_nonzero(taken) != ngrams:
+    taken = np.flatnonzero(np.unpackbits(bits, count=slots, bitorder="little"))
+    if len(taken) != ngrams:
         raise ValueError("its table is damaged")
     keys = np.zeros(slots, np.uint64)
     keys[taken] = np.frombuffer(content, "<u8", ngrams, starts[3])
     values = np.zeros((slots, 2), np.float32)
-    values[taken] = _pairs(content, ngrams, starts[4])
+    pairs = np.ascontiguousarray(_pairs(content, ngrams, starts[4]), np.float32)
+    values.view(np.uint64)[taken, 0] = pairs.view(np.uint64)[:, 0]  # twice as fast as row by row
     unigrams = _pairs(content, words, starts[1]).astype(np.float32)  # a copy: the file itself need not be kept
     return NgramModel(order, UNITS[unit], tuple(spelled), bos, eos, unigrams, keys, values)
 
