@@ -203,7 +203,7 @@ def test_impossible_labels_do_no_harm():
     log_probs[2] = [-np.inf, 0.0, -np.inf]
     decoder = BeamDecoder(3, 0, **EVERYTHING)
     found = decoder.nbest(advance(decoder, [log_probs]), 10)
-    assert found == (Hypothesis((1,), (2,), 0.0),)
+    assert found == (Hypothesis((1,), (2,), 0.0, (3,), (0.0,)),)
 
 
 def test_a_prefix_that_was_dropped_and_comes_back_is_one_prefix(posteriors):

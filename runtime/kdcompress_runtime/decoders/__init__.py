@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdcompress_runtime.decoders.base import Decoder, Hypothesis
 from kdcompress_runtime.decoders.beam import BeamDecoder
+from kdcompress_runtime.decoders.fusion import Fusion
 from kdcompress_runtime.decoders.greedy import GreedyDecoder
 from kdcompress_runtime.errors import OptionsError
 
@@ -124,8 +125,6 @@ def _greedy(
 def _beam(
     options: DecoderOptions, vocabulary: Vocabulary, lm: LanguageModel | None, lexicon: Collection[str] | None
 ) -> Decoder[Any]:
-    if lm is not None or lexicon is not None:
-        raise OptionsError("language models and lexicons are not built yet")
     return BeamDecoder(
         len(vocabulary),
         vocabulary.blank_id,
@@ -133,6 +132,8 @@ def _beam(
         beam_prune_logp=options.beam_prune_logp,
         token_min_logp=options.token_min_logp,
         blank_penalty=options.blank_penalty,
+        blank_skip=options.blank_skip,
+        fusion=Fusion.build(options, vocabulary, lm=lm, lexicon=lexicon),
     )
 
 

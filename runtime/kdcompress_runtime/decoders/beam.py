@@ -2,17 +2,20 @@
 
 Each beam is one prefix (a token sequence) with the summed probability of all its alignments that survived
 (Graves 2012, Hannun et al. 2014), split by whether the last frame was blank. Beside each sum runs the best
-single alignment, which tells when each token begins.
+single alignment, which tells when each token begins and ends. Language model, lexicon and hotwords are
+``fusion.Fusion``: what they say follows from the prefix alone.
 
 Everything is decided frame by frame from the beams before, so the answer cannot depend on how the frames
-are cut. Beams are ranked by ``_Beams.total``; a language model or hotwords would add a bonus to extended
-prefixes in ``_extend`` and to that ranking, and nothing else would change.
+are cut. Tokens before the last one hang in links that beams share: a state holds what its beams do not have
+in common, and the rest once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+import copy
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -24,8 +27,41 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from kdcompress_runtime.decoders.fusion import Fusion, Standing
+
 _ROOT = -1
 """``last`` of the empty prefix."""
+
+
+@dataclass(eq=False, slots=True)
+class _Link:
+    """A token that is over, in one alignment; shared, never written to. Compared by identity."""
+
+    before: _Link | None
+    token: int
+    begin: int
+    end: int
+    peak: float
+    depth: int
+    """Tokens up to and with this one."""
+
+
+class _Paths(NamedTuple):
+    """The best single alignment of each of B prefixes; arrays of shape ``(B,)``."""
+
+    score: NDArray[np.float64]
+    """Its log-probability; ``-inf`` where there is none, and then the rest means nothing."""
+    before: NDArray[np.object_]
+    """Links of the tokens before the last one; None is the start."""
+    begin: NDArray[np.int64]
+    """First frame of the last token."""
+    end: NDArray[np.int64]
+    """Frame after the last one that holds it."""
+    peak: NDArray[np.float64]
+    """Largest log-probability of its label in those frames."""
+
+    def take(self, rows: NDArray[np.int64]) -> _Paths:
+        return _Paths._make(column[rows] for column in self)
 
 
 class _Beams(NamedTuple):
@@ -35,29 +71,45 @@ class _Beams(NamedTuple):
     """Log-sum of alignments that end in blank."""
     token: NDArray[np.float64]
     """Log-sum of alignments that end in the last token."""
-    best_blank: NDArray[np.float64]
-    """Log-probability of the best alignment that ends in blank."""
-    best_token: NDArray[np.float64]
-    """Log-probability of the best alignment that ends in the last token."""
-    trail_blank: NDArray[np.object_]
-    """Tokens and times of ``best_blank`` as links ``(link before, token, frame)``; None is the start."""
-    trail_token: NDArray[np.object_]
-    """The same of ``best_token``."""
+    best_blank: _Paths
+    """Best alignment that ends in blank."""
+    best_token: _Paths
+    """Best alignment that ends in the last token."""
     last: NDArray[np.int64]
     """Last token of the prefix."""
     key: NDArray[np.uint64]
     """64-bit hash of the prefix."""
     parent: NDArray[np.uint64]
     """Hash of the prefix without its last token."""
+    standing: Standing | None
+    """What language model, lexicon and hotwords say; None without any."""
 
     @property
     def total(self) -> NDArray[np.float64]:
         """Log-probability of each prefix."""
         return np.logaddexp(self.blank, self.token)
 
+    @property
+    def rank(self) -> NDArray[np.float64]:
+        """What prefixes are compared by while the utterance goes on."""
+        return self.total if self.standing is None else self.total + self.standing.rank
+
+    @property
+    def best(self) -> _Paths:
+        """The better of the two alignments."""
+        prefer_blank = self.best_blank.score >= self.best_token.score
+        return _Paths._make(
+            np.where(prefer_blank, *columns) for columns in zip(self.best_blank, self.best_token, strict=True)
+        )
+
     def take(self, rows: NDArray[np.int64]) -> _Beams:
         """The beams ``rows``, in that order."""
-        return _Beams._make(column[rows] for column in self)
+        return _Beams(
+            *(column[rows] for column in (self.blank, self.token)),
+            *(paths.take(rows) for paths in (self.best_blank, self.best_token)),
+            *(column[rows] for column in (self.last, self.key, self.parent)),
+            None if self.standing is None else self.standing.take(rows),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +120,14 @@ class BeamState:
     """Frames seen."""
     beams: _Beams
     """Prefixes alive."""
+    quiet: bool = False
+    """The last frame was blank beyond doubt."""
 
 
 class BeamDecoder:
     """Stateful prefix beam search; ``log_prob`` is that of the prefix, summed over its alignments.
 
-    A blank penalty, where one is set, is part of the score.
+    A blank penalty, where one is set, is part of ``log_prob``; language model and hotwords are not.
     """
 
     def __init__(
@@ -85,6 +139,8 @@ class BeamDecoder:
         beam_prune_logp: float = -10.0,
         token_min_logp: float = -5.0,
         blank_penalty: float = 0.0,
+        blank_skip: float = 1.0,
+        fusion: Fusion | None = None,
     ) -> None:
         """Decode ``classes`` labels.
 
@@ -95,6 +151,9 @@ class BeamDecoder:
             beam_prune_logp: prefixes this far (nats, negative) below the best are dropped.
             token_min_logp: tokens below this extend no prefix, except the best label of the frame.
             blank_penalty: nats taken from the blank.
+            blank_skip: a frame whose blank is at least this probable, right after another, is not searched; 1
+                searches all.
+            fusion: language model, lexicon and hotwords.
         """
         self._classes = classes
         self._blank = blank_id
@@ -102,21 +161,24 @@ class BeamDecoder:
         self._prune = beam_prune_logp
         self._floor = token_min_logp
         self._penalty = blank_penalty
+        self._quiet_logp = math.log(blank_skip) if blank_skip < 1 else math.inf
+        self._fusion = fusion
+        self._active = fusion if fusion is not None and fusion.active else None
 
     def init_state(self) -> BeamState:
         """State before the first frame: the empty prefix."""
-        start = np.empty(1, dtype=object)
         nothing = np.full(1, -np.inf)
+        zero = np.zeros(1, dtype=np.int64)
+        path = _Paths(np.zeros(1), np.empty(1, dtype=object), zero, zero, nothing)
         beams = _Beams(
             blank=np.zeros(1),
             token=nothing,
-            best_blank=np.zeros(1),
-            best_token=nothing,
-            trail_blank=start,
-            trail_token=start,
+            best_blank=path,
+            best_token=path._replace(score=nothing),
             last=np.full(1, _ROOT),
             key=np.ones(1, dtype=np.uint64),
             parent=np.zeros(1, dtype=np.uint64),
+            standing=None if self._active is None else self._active.start(),
         )
         return BeamState(frame=0, beams=beams)
 
@@ -135,38 +197,74 @@ class BeamDecoder:
         allowed &= scores > -np.inf
         allowed[:, self._blank] = False
         busy = allowed.any(axis=1).tolist()
-        beams = state.beams
+        quiet = (log_probs[:, self._blank].astype(np.float64) >= self._quiet_logp).tolist()
+        beams, before = state.beams, state.quiet
         for index, frame_scores in enumerate(scores):
-            stay = _stay(beams, frame_scores, self._blank)
-            if busy[index]:
-                (tokens,) = np.nonzero(allowed[index])
-                beams = self._extend(beams, stay, tokens, frame_scores, state.frame + index)
+            if quiet[index] and before:
+                beams = _rest(beams, frame_scores[self._blank])
             else:
-                beams = stay
-        return BeamState(state.frame + len(scores), beams)
+                frame = state.frame + index
+                stay = _stay(beams, frame_scores, self._blank, frame)
+                (tokens,) = np.nonzero(allowed[index])
+                beams = self._extend(beams, stay, tokens, frame_scores, frame) if busy[index] else stay
+            before = quiet[index]
+        return BeamState(state.frame + len(scores), beams, before)
 
-    def best(self, state: BeamState, *, final: bool = True) -> Hypothesis:  # noqa: ARG002
-        """The most probable prefix, with the times of its best alignment."""
-        return _hypothesis(state.beams, int(state.beams.total.argmax()))
+    def best(self, state: BeamState, *, final: bool = True) -> Hypothesis:
+        """The prefix of the highest score, with the times of its best alignment."""
+        return self.nbest(state, 1, final=final)[0]
 
-    def nbest(self, state: BeamState, count: int, *, final: bool = True) -> tuple[Hypothesis, ...]:  # noqa: ARG002
-        """Up to ``count`` different prefixes, most probable first."""
-        order = np.argsort(-state.beams.total, kind="stable")[:count]
-        return tuple(_hypothesis(state.beams, row) for row in order.tolist())
+    def nbest(self, state: BeamState, count: int, *, final: bool = True) -> tuple[Hypothesis, ...]:
+        """Up to ``count`` different prefixes, highest score first."""
+        beams = state.beams
+        total = beams.total
+        lm = hot = np.zeros(len(total))
+        worse = np.zeros(len(total), dtype=bool)
+        score = beams.rank
+        if self._active is not None and beams.standing is not None:
+            lm, hot = beams.standing.lm, beams.standing.hot
+            if final:
+                lm, hot, worse = self._active.finish(beams.standing)
+                score = total + lm + hot
+        path = beams.best
+        found = []
+        for row in np.lexsort((-score, worse))[:count].tolist():  # equal ones in their order
+            tokens = _tokens(beams, path, row)
+            found.append(
+                Hypothesis(
+                    token_ids=tuple(token.token for token in tokens),
+                    frames=tuple(token.begin for token in tokens),
+                    log_prob=float(total[row]),
+                    ends=tuple(token.end for token in tokens),
+                    token_log_probs=tuple(token.peak for token in tokens),
+                    score=float(score[row]),
+                    lm_score=float(lm[row]),
+                    hotword_score=float(hot[row]),
+                )
+            )
+        return tuple(found)
 
-    def stable_count(self, state: BeamState) -> int:  # noqa: ARG002
-        """Not known yet."""
-        return 0
+    def stable_count(self, state: BeamState) -> int:
+        """Leading tokens on which every alignment still alive agrees."""
+        return _agreed(state.beams)
 
     def with_hotwords(self, hotwords: Mapping[str, float]) -> BeamDecoder:
-        """This decoder, when there are none.
+        """The same decoder with these phrases boosted, in place of any before.
+
+        Args:
+            hotwords: phrase -> nats for each of its letters; none gives this decoder itself.
 
         Raises:
-            OptionsError: there are.
+            OptionsError: a phrase cannot be spelt, a weight is not finite, or the decoder was built without
+                ``fusion`` and does not know how tokens are spelt.
         """
-        if hotwords:
-            raise OptionsError("hotwords are not built yet")
-        return self
+        if not hotwords:
+            return self
+        if self._fusion is None:
+            raise OptionsError("hotwords need the spelling of the tokens; build the decoder with build_decoder()")
+        boosted = copy.copy(self)
+        boosted._fusion = boosted._active = self._fusion.with_hotwords(hotwords)  # noqa: SLF001  # of this class
+        return boosted
 
     def _extend(
         self,
@@ -178,14 +276,18 @@ class BeamDecoder:
     ) -> _Beams:
         """Beams after a frame that may emit one of ``tokens`` (K,); ``stay`` are those that emit none."""
         again = beams.last[:, None] == tokens
+        blank, token = beams.best_blank.score, beams.best_token.score
         # The same token twice needs a blank between: only alignments that end in blank may repeat it.
-        from_blank = again | (beams.best_blank >= beams.best_token)[:, None]
+        from_blank = again | (blank >= token)[:, None]
         total = np.where(again, beams.blank[:, None], beams.total[:, None]) + scores[tokens]
-        best = np.where(from_blank, beams.best_blank[:, None], beams.best_token[:, None]) + scores[tokens]
-        extended = _Extensions(beams, tokens, from_blank, total, best, frame)
+        best = np.where(from_blank, blank[:, None], token[:, None]) + scores[tokens]
+        standing = None
+        if self._active is not None and beams.standing is not None:
+            standing = self._active.extend(beams.standing, tokens)
+        extended = _Extensions(beams, tokens, scores[tokens], from_blank, total, best, standing, frame)
         stay = extended.merge_into(stay)
 
-        ranks = np.concatenate([stay.total, extended.total.ravel()])
+        ranks = np.concatenate([stay.rank, extended.rank.ravel()])
         rows = _survivors(ranks, self._width, self._prune)
         old = rows[rows < len(stay.last)]
         new = rows[rows >= len(stay.last)] - len(stay.last)
@@ -199,10 +301,19 @@ class _Extensions:
 
     beams: _Beams
     tokens: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    """Log-probability of each token; shape ``(K,)``."""
     from_blank: NDArray[np.bool_]
     total: NDArray[np.float64]
     best: NDArray[np.float64]
+    standing: Standing | None
     frame: int
+    links: dict[tuple[int, bool], _Link | None] = field(default_factory=dict)
+    """Made so far, by beam and the alignment that they come from."""
+
+    @property
+    def rank(self) -> NDArray[np.float64]:
+        return self.total if self.standing is None else self.total + self.standing.rank
 
     def merge_into(self, stay: _Beams) -> _Beams:
         """Move the extensions that spell a prefix already in ``stay`` into it; their total becomes -inf."""
@@ -213,57 +324,91 @@ class _Extensions:
         if not spelt.any():
             return stay
         row, column, child = row[spelt], column[spelt], child[spelt]
-        token, best, trail = stay.token.copy(), stay.best_token.copy(), stay.trail_token.copy()
+        token = stay.token.copy()
         token[child] = np.logaddexp(token[child], self.total[row, column])
         self.total[row, column] = -np.inf
-        better = self.best[row, column] > best[child]
-        best[child] = np.where(better, self.best[row, column], best[child])
-        for i, j, k in zip(row[better].tolist(), column[better].tolist(), child[better].tolist(), strict=True):
-            trail[k] = self._link(i, j)
-        return stay._replace(token=token, best_token=best, trail_token=trail)
+        better = self.best[row, column] > stay.best_token.score[child]
+        row, column, child = row[better], column[better], child[better]
+        paths = _Paths._make(array.copy() for array in stay.best_token)
+        for mine, theirs in zip(paths, self._paths(row, column), strict=True):
+            mine[child] = theirs
+        return stay._replace(token=token, best_token=paths)
 
     def take(self, flat: NDArray[np.int64]) -> _Beams:
         """New beams from flat indices into ``(B, K)``."""
         row, column = np.divmod(flat, len(self.tokens))
         nothing = np.full(len(flat), -np.inf)
-        start = np.empty(len(flat), dtype=object)
-        trail = np.empty(len(flat), dtype=object)
-        for index, (i, j) in enumerate(zip(row.tolist(), column.tolist(), strict=True)):
-            trail[index] = self._link(i, j)
+        paths = self._paths(row, column)
         last = self.tokens[column]
         parent = self.beams.key[row]
         return _Beams(
             blank=nothing,
             token=self.total[row, column],
-            best_blank=nothing,
-            best_token=self.best[row, column],
-            trail_blank=start,
-            trail_token=trail,
+            best_blank=paths._replace(score=nothing),
+            best_token=paths,
             last=last,
             key=_hash(parent, last),
             parent=parent,
+            standing=None if self.standing is None else self.standing.take(flat),
         )
 
-    def _link(self, row: int, column: int) -> tuple[Any, int, int]:
-        trails = self.beams.trail_blank if self.from_blank[row, column] else self.beams.trail_token
-        return trails[row], int(self.tokens[column]), self.frame
+    def _paths(self, row: NDArray[np.int64], column: NDArray[np.int64]) -> _Paths:
+        """Best alignments of the extensions, their last token emitted by this frame."""
+        before = np.empty(len(row), dtype=object)
+        for index, source in enumerate(zip(row.tolist(), self.from_blank[row, column].tolist(), strict=True)):
+            before[index] = self._link(*source)
+        begin = np.full(len(row), self.frame)
+        return _Paths(self.best[row, column], before, begin, begin + 1, self.scores[column])
+
+    def _link(self, row: int, from_blank: bool) -> _Link | None:
+        """The last token of a beam as a link: it is over."""
+        if (row, from_blank) not in self.links:
+            paths = self.beams.best_blank if from_blank else self.beams.best_token
+            self.links[row, from_blank] = _link(self.beams, paths, row)
+        return self.links[row, from_blank]
 
 
-def _stay(beams: _Beams, scores: NDArray[np.float64], blank_id: int) -> _Beams:
+def _link(beams: _Beams, paths: _Paths, row: int) -> _Link | None:
+    if beams.last[row] == _ROOT:
+        return None
+    before: _Link | None = paths.before[row]
+    return _Link(
+        before=before,
+        token=int(beams.last[row]),
+        begin=int(paths.begin[row]),
+        end=int(paths.end[row]),
+        peak=float(paths.peak[row]),
+        depth=1 if before is None else before.depth + 1,
+    )
+
+
+def _stay(beams: _Beams, scores: NDArray[np.float64], blank_id: int, frame: int) -> _Beams:
     """Beams after a frame that emits nothing new: blank, or the last token held on."""
     # The empty prefix has no last token, but its ``token`` is -inf and stays so.
     hold = scores[beams.last]
-    prefer_blank = beams.best_blank >= beams.best_token
-    return _Beams(
+    best, held = beams.best, beams.best_token
+    return beams._replace(
         blank=beams.total + scores[blank_id],
         token=beams.token + hold,
-        best_blank=np.where(prefer_blank, beams.best_blank, beams.best_token) + scores[blank_id],
-        best_token=beams.best_token + hold,
-        trail_blank=np.where(prefer_blank, beams.trail_blank, beams.trail_token),
-        trail_token=beams.trail_token,
-        last=beams.last,
-        key=beams.key,
-        parent=beams.parent,
+        best_blank=best._replace(score=best.score + scores[blank_id]),
+        best_token=held._replace(
+            score=held.score + hold, end=np.full(len(hold), frame + 1), peak=np.maximum(held.peak, hold)
+        ),
+    )
+
+
+def _rest(beams: _Beams, blank: np.float64) -> _Beams:
+    """Beams after a frame of which only the blank counts, whose log-probability is ``blank``."""
+    if not (beams.token > -np.inf).any():  # so was the frame before
+        path = beams.best_blank
+        return beams._replace(blank=beams.blank + blank, best_blank=path._replace(score=path.score + blank))
+    nothing = np.full(len(beams.last), -np.inf)
+    best = beams.best
+    return beams._replace(
+        blank=beams.total + blank,
+        token=nothing,
+        best_blank=best._replace(score=best.score + blank),
+        best_token=best._replace(score=nothing),
     )
 
 
@@ -280,7 +425,16 @@ def _survivors(ranks: NDArray[np.float64], width: int, prune: float) -> NDArray[
 
 
 def _join(one: _Beams, two: _Beams) -> _Beams:
-    return _Beams._make(np.concatenate(columns) for columns in zip(one, two, strict=True))
+    def both(*arrays: NDArray[np.generic]) -> NDArray[np.generic]:
+        return np.concatenate(arrays)
+
+    standing = None if one.standing is None or two.standing is None else one.standing.join(two.standing)
+    return _Beams(
+        *map(both, one[:2], two[:2]),
+        *(_Paths._make(map(both, *paths)) for paths in zip(one[2:4], two[2:4], strict=True)),
+        *map(both, one[4:7], two[4:7]),
+        standing,
+    )
 
 
 def _hash(parent: NDArray[np.uint64], token: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -292,12 +446,39 @@ def _hash(parent: NDArray[np.uint64], token: NDArray[np.int64]) -> NDArray[np.ui
     return mixed
 
 
-def _hypothesis(beams: _Beams, row: int) -> Hypothesis:
-    blank_is_better = beams.best_blank[row] >= beams.best_token[row]
-    link = beams.trail_blank[row] if blank_is_better else beams.trail_token[row]
-    token_ids, frames = [], []
+def _tokens(beams: _Beams, paths: _Paths, row: int) -> list[_Link]:
+    """Tokens of one beam in the alignment of ``paths``, oldest first."""
+    found = []
+    link = _link(beams, paths, row)
     while link is not None:
-        link, token, frame = link
-        token_ids.append(token)
-        frames.append(frame)
-    return Hypothesis(tuple(token_ids[::-1]), tuple(frames[::-1]), float(beams.total[row]))
+        found.append(link)
+        link = link.before
+    return found[::-1]
+
+
+def _agreed(beams: _Beams) -> int:
+    """Leading tokens, with their first frames, that all alignments alive have in common."""
+    tips = [
+        _link(beams, paths, row)
+        for paths in (beams.best_blank, beams.best_token)
+        for row in np.flatnonzero(paths.score > -np.inf).tolist()
+    ]
+    if not tips:  # everything has probability zero: the first alignment stays
+        tips = [_link(beams, beams.best_blank, 0)]
+    if None in tips:
+        return 0
+    heads = {id(tip): tip for tip in tips if tip is not None}
+    levels: dict[int, list[_Link]] = {}
+    while len(heads) > 1:  # climb from the longest to where all meet
+        depth = max(head.depth for head in heads.values())
+        levels[depth] = [head for head in heads.values() if head.depth == depth]
+        climbed = [head.before if head.depth == depth else head for head in heads.values()]
+        if None in climbed:
+            heads = {}
+            break
+        heads = {id(head): head for head in climbed if head is not None}
+    agreed = max((head.depth for head in heads.values()), default=0)
+    shortest = min(tip.depth for tip in tips if tip is not None)
+    while agreed < shortest and len({(link.token, link.begin) for link in levels[agreed + 1]}) == 1:
+        agreed += 1
+    return agreed
