@@ -1,0 +1,7 @@
+"""Small n-gram language models: estimated from texts, packed, evaluated. numpy only; no torch."""
+
+from __future__ import annotations
+
+from kdcompress.lm.estimate import FALLBACK, LmOptions, LmReport, convert, estimate, evaluate
+
+__all__ = ["FALLBACK", "LmOptions", "LmReport", "convert", "estimate", "evaluate"]
