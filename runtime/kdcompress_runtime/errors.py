@@ -31,6 +31,10 @@ class ModelError(KdcompressError, RuntimeError):
     """The model of a bundle cannot be loaded or run."""
 
 
+class ForkedProcessError(ModelError):
+    """A model with threads of its own is used in a process that was forked after it was loaded."""
+
+
 class ExternalDataError(ModelError, BundleError):
     """The model of a bundle asks for data outside of its file."""
 
@@ -49,6 +53,10 @@ class AudioTooLongError(AudioError):
 
 class StreamStateError(KdcompressError, RuntimeError):
     """A stream was used out of order, for example fed after ``input_finished``."""
+
+
+class StreamOverflowError(StreamStateError):
+    """More audio waits in a stream than it may hold; decode it, or reset the stream at its endpoint."""
 
 
 class OptionsError(KdcompressError, ValueError):

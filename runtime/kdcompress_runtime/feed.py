@@ -1,88 +1,157 @@
-"""From audio to log-probabilities: resample, cut into fixed chunks or keep whole, step the model, undo its lag."""
+"""From audio to log-probabilities: cut into fixed chunks or keep whole, say what the model must do next, undo its lag.
+
+A feed owns the audio and nothing else. Where the model stands in it is a ``Position``, a value: ``plan`` tells the next
+piece of work, somebody steps the model (alone, or many streams together), and ``done`` gives the position after it. So
+work that fails or is interrupted has changed nothing.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from kdcompress_runtime.errors import AudioError, AudioTooLongError
-from kdcompress_runtime.resample import Resampler, check_rate
-from kdcompress_runtime.samples import blocks, check_samples, to_float32
+from kdcompress_runtime.errors import AudioTooLongError, OptionsError
+from kdcompress_runtime.intake import Intake
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from kdcompress_runtime.bundle import BundleMetadata
     from kdcompress_runtime.model import CtcModel
+    from kdcompress_runtime.vad import Gate
 
 MAX_WHOLE_SECONDS = 300.0
 """Longest recording for a model that takes it whole, unless the caller says otherwise. The memory of attention grows
 with the square of it, and a stream that nobody ends would fill the rest."""
+_SILENT_ELSEWHERE = -100.0
+"""Log-probability of the other labels in a frame that was skipped; the blank has 0."""
+
+
+class Position(NamedTuple):
+    """Where a model stands in a recording; frames are counted from its start."""
+
+    states: Mapping[str, NDArray[Any]]
+    """The model's."""
+    fed: int = 0
+    """Frames of audio that it has had."""
+    lag: int = 0
+    """Frames that it will give out before those that count."""
+    given: int = 0
+    """Frames that were given out."""
+    asked: int = 0
+    """Chunks that the VAD was asked about."""
+    quiet: int = 0
+    """Chunks without speech, the last ones asked about."""
+    resting: bool = False
+    """Chunks are skipped."""
+
+
+class Plan(NamedTuple):
+    """The next piece of work."""
+
+    position: Position
+    """Where it begins; or where it has led to, when the model has nothing to do."""
+    inputs: NDArray[np.float32] | None
+    """What the model takes, shape ``(n,)``; a view, used before the next audio comes. None: skip."""
+    skipped: int = 0
+    """Frames of silence that are given out instead."""
 
 
 class Feed(Protocol):
-    """Feeds one recording to a model."""
+    """One recording on its way into a model."""
 
-    def accept(self, samples: NDArray[Any], sample_rate: int) -> Iterator[NDArray[np.float32]]:
-        """Take samples; yield the log-probabilities that became known, each of shape ``(T, C)``.
+    intake: Intake
 
-        Raises:
-            AudioError: see ``check_samples``; or the rate changed since the first samples. Nothing was taken.
-            AudioTooLongError: the model takes whole recordings, and this one is too long. Nothing was taken.
-            OptionsError: the rate is not a positive integer.
-            ModelError: the model failed.
-        """
-        ...
+    def start(self) -> Position:
+        """The position before the first sample."""
 
-    def finish(self) -> Iterator[NDArray[np.float32]]:
-        """Yield all that is left; nothing may follow.
+    def check_room(self, samples: NDArray[Any], sample_rate: int) -> None:
+        """Refuse more audio than this feed ever holds.
 
         Raises:
-            ModelError: the model failed.
+            AudioTooLongError: the model takes whole recordings, and this one is too long.
         """
-        ...
+
+    def finish(self) -> None:
+        """No more audio comes; the tail is padded as the model needs it."""
+
+    def plan(self, position: Position) -> Plan | None:
+        """What comes next; None: nothing before more audio comes."""
+
+    def done(
+        self, plan: Plan, log_probs: NDArray[np.float32], states: Mapping[str, NDArray[Any]]
+    ) -> tuple[Position, NDArray[np.float32]]:
+        """The position after a plan was followed, and the frames that became known, shape ``(T, C)``."""
+
+    def skip(self, plan: Plan) -> NDArray[np.float32]:
+        """The frames of a plan without inputs, shape ``(T, C)``."""
+
+    def exhausted(self, position: Position) -> bool:
+        """Whether the recording has ended, and every frame of it was given out."""
+
+    def forget(self, position: Position) -> None:
+        """Let go of the audio before a position."""
+
+    def waiting(self, position: Position) -> int:
+        """Samples (at the model's rate) that no plan has covered yet."""
 
 
-def open_feed(model: CtcModel, chunk_frames: int, max_whole_seconds: float = MAX_WHOLE_SECONDS) -> Feed:
-    """Return the feed for a model: in steps of ``chunk_frames`` frames, or at the end when it does not stream."""
-    return PcmFeed(model, chunk_frames) if model.metadata.streaming else WholePcmFeed(model, max_whole_seconds)
+def open_feed(
+    model: CtcModel,
+    chunk_frames: int,
+    max_whole_seconds: float = MAX_WHOLE_SECONDS,
+    *,
+    gate: Gate | None = None,
+    source_rate: int = 0,
+) -> Feed:
+    """Return the feed for a model: in steps of ``chunk_frames`` frames, or at the end when it does not stream.
+
+    Raises:
+        OptionsError: a VAD for a model that takes whole recordings.
+    """
+    if model.metadata.streaming:
+        return PcmFeed(model, chunk_frames, gate, source_rate)
+    if gate is not None:
+        raise OptionsError("the model takes whole recordings, so a VAD has nothing to skip; leave vad out")
+    return WholePcmFeed(model, max_whole_seconds, source_rate)
 
 
-class _PcmIntake:
-    """Audio as the caller has it, to audio as the model wants it: float32 at its rate."""
+def run_feed(model: CtcModel, feed: Feed, samples: NDArray[Any], sample_rate: int) -> Iterator[NDArray[np.float32]]:
+    """Yield the log-probabilities of a whole recording in pieces of shape ``(T, C)``.
 
-    def __init__(self, metadata: BundleMetadata) -> None:
-        if metadata.input.sample_rate is None:
-            raise AudioError("this bundle does not take audio; its input has no sample_rate")
-        self._rate = metadata.input.sample_rate
-        self._resampler: Resampler | None = None
-        self._source_rate = 0
+    Raises:
+        AudioError, AudioTooLongError, OptionsError, MissingDependencyError, ModelError: see ``Intake.check``,
+            ``Feed.check_room`` and ``CtcModel.step``.
+    """
+    feed.intake.check(samples, sample_rate)
+    feed.check_room(samples, sample_rate)
+    position = feed.start()
 
-    def check(self, samples: NDArray[Any], sample_rate: int) -> None:
-        """Refuse what cannot be taken; see ``Feed.accept``."""
-        check_rate(sample_rate)
-        check_samples(samples)
-        if self._resampler is not None and sample_rate != self._source_rate:
-            raise AudioError(
-                f"the stream began at {self._source_rate} Hz and goes on at {sample_rate} Hz; "
-                "use one rate for a stream, or open another stream"
-            )
+    def catch_up() -> Iterator[NDArray[np.float32]]:
+        nonlocal position
+        while (plan := feed.plan(position)) is not None and plan.inputs is not None:
+            position, rows = feed.done(plan, *one_step(model, plan))
+            feed.forget(position)
+            yield rows
 
-    def take(self, samples: NDArray[Any], sample_rate: int) -> Iterator[NDArray[np.float32]]:
-        """Convert checked samples, piece by piece."""
-        if self._resampler is None:
-            self._resampler = Resampler(sample_rate, self._rate)
-            self._source_rate = sample_rate
-        for block in blocks(samples):
-            yield self._resampler.process(to_float32(block))
+    for _ in feed.intake.take(samples):
+        yield from catch_up()
+    feed.finish()
+    yield from catch_up()
 
-    def rest(self) -> NDArray[np.float32]:
-        """What the resampler still holds."""
-        nothing = np.zeros(0, dtype=np.float32)
-        return nothing if self._resampler is None else self._resampler.process(nothing, last=True)
+
+def one_step(model: CtcModel, plan: Plan) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+    """Follow a plan that has inputs; log-probabilities of shape ``(T, C)`` and the next states, batch axis kept.
+
+    Raises:
+        ModelError: the model failed.
+    """
+    if plan.inputs is None:
+        raise OptionsError("a plan without inputs is not a step")
+    log_probs, states = model.step(plan.inputs[None], plan.position.states)
+    return log_probs[0], states
 
 
 class PcmFeed:
@@ -92,84 +161,176 @@ class PcmFeed:
     answer; and onnxruntime sees one shape, so its memory stays flat.
     """
 
-    def __init__(self, model: CtcModel, chunk_frames: int) -> None:
+    def __init__(self, model: CtcModel, chunk_frames: int, gate: Gate | None = None, source_rate: int = 0) -> None:
         self._model = model
-        self._units = model.metadata.input.units_per_frame
         self._chunk = chunk_frames
-        self._states = model.init_states()
-        self._intake = _PcmIntake(model.metadata)
-        self._pending = np.zeros(0, dtype=np.float32)
-        self._received = 0
-        """Samples at the model's rate."""
-        self._stepped = 0
-        """Frames that came out of the model, the lag among them."""
+        self._size = chunk_frames * model.metadata.input.units_per_frame
+        self._gate = gate
+        self.intake = Intake(model.metadata, source_rate)
+        self._total: int | None = None
+        """Frames of the recording, once it has ended."""
+        self._silence = np.full((chunk_frames, len(model.vocabulary)), _SILENT_ELSEWHERE, dtype=np.float32)
+        self._silence[:, model.metadata.blank_id] = 0
 
-    def accept(self, samples: NDArray[Any], sample_rate: int) -> Iterator[NDArray[np.float32]]:
-        """See ``Feed.accept``."""
-        self._intake.check(samples, sample_rate)
-        for piece in self._intake.take(samples, sample_rate):
-            yield from self._push(piece)
+    def start(self) -> Position:
+        """See ``Feed.start``."""
+        return Position(self._model.init_states(), lag=self._model.metadata.lookahead_frames)
 
-    def finish(self) -> Iterator[NDArray[np.float32]]:
-        """Flush the resampler, pad the tail, and yield all that is left."""
-        yield from self._push(self._intake.rest())
-        frames = -(-self._received // self._units)
-        lag = self._model.metadata.lookahead_frames
-        while frames and self._stepped < frames + lag:
-            surplus = max(self._stepped + self._chunk - frames - lag, 0)
-            padding = np.zeros(self._chunk * self._units - len(self._pending), dtype=np.float32)
-            log_probs = self._step(np.concatenate([self._pending, padding]))
-            self._pending = self._pending[:0]
-            yield log_probs[: max(len(log_probs) - surplus, 0)]
+    def check_room(self, samples: NDArray[Any], sample_rate: int) -> None:
+        """Chunks are stepped as they come, so any length fits."""
 
-    def _push(self, samples: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-        """Step over every whole chunk; keep the rest."""
-        self._received += len(samples)
-        self._pending = np.concatenate([self._pending, samples])
-        size = self._chunk * self._units
-        while len(self._pending) >= size:
-            log_probs = self._step(self._pending[:size])
-            self._pending = self._pending[size:]
-            yield log_probs
+    def finish(self) -> None:
+        """See ``Feed.finish``."""
+        self.intake.finish()
+        self._total = -(-self.intake.queue.end // self._model.metadata.input.units_per_frame)
 
-    def _step(self, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
-        """One step; the frames of the lag are dropped."""
-        log_probs, self._states = self._model.step(chunk[None], self._states)
-        early = max(self._model.metadata.lookahead_frames - self._stepped, 0)
-        self._stepped += len(log_probs[0])
-        return log_probs[0, early:]
+    def plan(self, position: Position) -> Plan | None:
+        """See ``Feed.plan``. Asks the VAD about a chunk before the model hears it."""
+        while True:
+            if self.exhausted(position):
+                return None
+            number = position.asked if position.resting else position.fed // self._chunk
+            samples = self._chunk_of(number)
+            if samples is None:
+                return None
+            if self._gate is None or (number < position.asked and not position.resting):
+                return Plan(position, samples)
+            following = self._follow(position, number, self._gate)
+            if following.position.resting == position.resting and not position.resting:
+                return Plan(following.position, samples)
+            if following.skipped:
+                return following
+            position = following.position
+
+    def _chunk_of(self, number: int) -> NDArray[np.float32] | None:
+        """Samples of a chunk, padded with zeros at the end of the recording; None: they have not come yet."""
+        start, queue = number * self._size, self.intake.queue
+        if start + self._size > queue.end and self._total is None:
+            return None
+        return queue.window(start, start + self._size)
+
+    def _follow(self, position: Position, number: int, gate: Gate) -> Plan:
+        """Ask about chunk ``number`` and go on with the answer: listening, resting, falling asleep or waking up."""
+        start, end = number * self._size, self.intake.queue.end
+        if start >= end:  # nothing but padding: a model that rests goes on resting, one that listens gives its rest
+            if not position.resting:
+                return Plan(position._replace(asked=number + 1), None)
+            return self._skip(position, max((self._total or 0) - position.given, 0))
+        heard = gate.hears_speech(number, self.intake.queue.window(start, min(start + self._size, end)))
+        quiet = 0 if heard else position.quiet + 1
+        position = position._replace(asked=number + 1, quiet=quiet)
+        if heard and position.resting:
+            lag = self._model.metadata.lookahead_frames
+            return Plan(position._replace(resting=False, states=self._model.init_states(), lag=lag), None)
+        if not position.resting:
+            # What still lags behind is silence, too, as long as the look-ahead fits into the hangover.
+            least = -(-self._model.metadata.lookahead_frames // self._chunk)
+            if quiet <= max(gate.hangover, least):
+                return Plan(position, None)
+            return self._skip(position._replace(resting=True), position.fed - position.given)
+        held = position.asked - position.fed // self._chunk
+        return self._skip(position, self._chunk if held > gate.context else 0)
+
+    def _skip(self, position: Position, frames: int) -> Plan:
+        """Give ``frames`` frames of silence out; ``fed`` is where the model would wake up."""
+        given = position.given + frames
+        if self._total is not None:
+            given = min(given, self._total)
+        return Plan(position._replace(given=given, fed=max(position.fed, given)), None, given - position.given)
+
+    def done(
+        self, plan: Plan, log_probs: NDArray[np.float32], states: Mapping[str, NDArray[Any]]
+    ) -> tuple[Position, NDArray[np.float32]]:
+        """See ``Feed.done``; the frames of the lag and of the padding are dropped."""
+        position = plan.position
+        early = min(position.lag, len(log_probs))
+        rows = log_probs[early:]
+        if self._total is not None:
+            rows = rows[: max(self._total - position.given, 0)]
+        return position._replace(
+            states=states,
+            fed=position.fed + len(log_probs),
+            lag=position.lag - early,
+            given=position.given + len(rows),
+        ), rows
+
+    def skip(self, plan: Plan) -> NDArray[np.float32]:
+        """See ``Feed.skip``."""
+        repeats = -(-plan.skipped // self._chunk)
+        return (
+            np.concatenate([self._silence] * repeats)[: plan.skipped] if repeats != 1 else self._silence[: plan.skipped]
+        )
+
+    def exhausted(self, position: Position) -> bool:
+        """See ``Feed.exhausted``."""
+        return self._total is not None and position.given >= self._total
+
+    def forget(self, position: Position) -> None:
+        """See ``Feed.forget``."""
+        self.intake.queue.forget(position.fed * self._model.metadata.input.units_per_frame)
+
+    def waiting(self, position: Position) -> int:
+        """See ``Feed.waiting``."""
+        units = self._model.metadata.input.units_per_frame
+        return max(self.intake.queue.end - max(position.fed * units, position.asked * self._size), 0)
 
 
 class WholePcmFeed:
     """Keeps one recording, and gives it to a model that takes it whole at the end."""
 
-    def __init__(self, model: CtcModel, max_seconds: float) -> None:
+    def __init__(self, model: CtcModel, max_seconds: float, source_rate: int = 0) -> None:
         self._model = model
         self._max_seconds = max_seconds
-        self._intake = _PcmIntake(model.metadata)
-        self._seconds = 0.0
-        # Bytes, and no list of arrays: a caller may push one sample at a time.
-        self._kept = bytearray()
+        self.intake = Intake(model.metadata, source_rate)
+        self._finished = False
 
-    def accept(self, samples: NDArray[Any], sample_rate: int) -> Iterator[NDArray[np.float32]]:
-        """See ``Feed.accept``; yields nothing."""
-        self._intake.check(samples, sample_rate)
-        seconds = self._seconds + len(samples) / sample_rate
+    def start(self) -> Position:
+        """See ``Feed.start``."""
+        return Position(self._model.init_states())
+
+    def check_room(self, samples: NDArray[Any], sample_rate: int) -> None:
+        """See ``Feed.check_room``."""
+        seconds = (self.intake.received + len(samples)) / sample_rate
         if seconds > self._max_seconds:
             raise AudioTooLongError(
                 f"{seconds:.1f} s of audio for a model that takes whole recordings of at most {self._max_seconds:g} s; "
                 "cut the recording at its pauses, or raise max_whole_seconds"
             )
-        self._seconds = seconds
-        for piece in self._intake.take(samples, sample_rate):
-            self._kept += piece.tobytes()
-        yield from ()
 
-    def finish(self) -> Iterator[NDArray[np.float32]]:
-        """Run the model once over everything, padded to the shortest input that it takes; no audio gives no frames."""
-        self._kept += self._intake.rest().tobytes()
-        samples, self._kept = np.frombuffer(self._kept, dtype=np.float32), bytearray()
-        if len(samples):
-            missing = max(self._model.metadata.input.min_units - len(samples), 0)
-            log_probs, _ = self._model.step(np.pad(samples, (0, missing))[None], self._model.init_states())
-            yield log_probs[0]
+    def finish(self) -> None:
+        """See ``Feed.finish``."""
+        self.intake.finish()
+        self._finished = True
+
+    def plan(self, position: Position) -> Plan | None:
+        """Everything, once it is there; padded to the shortest input that the model takes. No audio is no work."""
+        end = self.intake.queue.end
+        if not self._finished or self.exhausted(position):
+            return None
+        return Plan(position, self.intake.queue.window(0, max(end, self._model.metadata.input.min_units)))
+
+    def done(
+        self, plan: Plan, log_probs: NDArray[np.float32], states: Mapping[str, NDArray[Any]]
+    ) -> tuple[Position, NDArray[np.float32]]:
+        """See ``Feed.done``."""
+        after = plan.position._replace(states=states, fed=max(len(log_probs), 1), given=len(log_probs))
+        return after, log_probs
+
+    def skip(self, plan: Plan) -> NDArray[np.float32]:
+        """Never asked for: nothing is skipped."""
+        del plan
+        return np.zeros((0, len(self._model.vocabulary)), dtype=np.float32)
+
+    def exhausted(self, position: Position) -> bool:
+        """See ``Feed.exhausted``."""
+        return self._finished and (bool(position.fed) or not self.intake.queue.end)
+
+    def forget(self, position: Position) -> None:
+        """See ``Feed.forget``."""
+        if position.fed:
+            self.intake.queue.forget(self.intake.queue.end)
+
+    def waiting(self, position: Position) -> int:
+        """None: how much may come is ``check_room``'s matter."""
+        del position
+        return 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as _ort
 
 from kdcompress_runtime.bundle import BATCH_AXIS
-from kdcompress_runtime.errors import ModelError, OptionsError
+from kdcompress_runtime.errors import ForkedProcessError, ModelError, OptionsError
 from kdcompress_runtime.onnx_guard import refuse_external_data
 
 if TYPE_CHECKING:
@@ -35,6 +36,15 @@ _ORT_FATAL = 4
 _INPUTS: Mapping[str, tuple[str, tuple[int | str, ...]]] = {"pcm": ("float32", (BATCH_AXIS, "samples"))}
 """dtype and shape of the input, by kind; the units stand along the second axis."""
 _LEAST_INPUT_AXES, _OUTPUT_AXES = 2, 3
+GRAPH_OPTIMIZATIONS = {
+    "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+"""How far onnxruntime may rewrite a graph when it loads it."""
+_DYNAMIC_RANGE = b"DynamicQuantize"
+"""Begins the names of all operators whose range is that of the whole batch."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,8 @@ class SessionOptions:
     """How onnxruntime runs the graph; the defaults suit an app that has other work to do.
 
     Raises:
-        OptionsError: a number of threads is negative.
+        OptionsError: a number of threads is negative, the graph optimisation is unknown, or ``config`` does not map
+            texts to texts.
     """
 
     intra_op_threads: int = 1
@@ -55,12 +66,35 @@ class SessionOptions:
     """Keep freed memory for the next step; without it a long recording leaves nothing behind."""
     enable_mem_pattern: bool = False
     """Plan memory for each input shape seen; of use only where shapes repeat for ever."""
+    graph_optimization: str = "all"
+    """A key of ``GRAPH_OPTIMIZATIONS``; less loads sooner and runs slower."""
+    config: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Further entries of onnxruntime's session configuration, ``{"session.set_denormal_as_zero": "1"}``; they win
+    over what is set here. onnxruntime ignores keys that it does not know."""
 
     def __post_init__(self) -> None:
         for name in ("intra_op_threads", "inter_op_threads"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise OptionsError(f"{name} must be an integer of at least 0, found {value!r}")
+        if self.graph_optimization not in GRAPH_OPTIMIZATIONS:
+            raise OptionsError(
+                f"graph_optimization {self.graph_optimization!r} is unknown; "
+                f"choose one of {', '.join(GRAPH_OPTIMIZATIONS)}"
+            )
+        try:
+            entries = dict(self.config)
+        except (TypeError, ValueError) as error:
+            raise OptionsError(f"config must map texts to texts, found {self.config!r}") from error
+        for key, value in entries.items():
+            if not isinstance(key, str) or not key or not isinstance(value, str):
+                raise OptionsError(f"config must map texts to texts, found {key!r}: {value!r}")
+        object.__setattr__(self, "config", entries)  # a copy: the caller's may change
+
+    @property
+    def uses_threads(self) -> bool:
+        """Whether onnxruntime starts threads of its own, which do not survive a fork."""
+        return self.intra_op_threads != 1
 
     def build(self) -> Any:  # noqa: ANN401 - onnxruntime has no types
         """Return the ``onnxruntime.SessionOptions`` that say the same."""
@@ -72,8 +106,13 @@ class SessionOptions:
         # Every failure is raised as an exception; a library prints nothing beside it.
         options.log_severity_level = _ORT_FATAL
         spinning = "1" if self.allow_spinning else "0"
-        options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
-        options.add_session_config_entry("session.inter_op.allow_spinning", spinning)
+        options.graph_optimization_level = GRAPH_OPTIMIZATIONS[self.graph_optimization]
+        entries = {"session.intra_op.allow_spinning": spinning, "session.inter_op.allow_spinning": spinning}
+        try:
+            for key, value in {**entries, **self.config}.items():
+                options.add_session_config_entry(key, value)
+        except _ORT_ERRORS as error:
+            raise OptionsError(f"onnxruntime refuses config {key!r}: {value!r} ({_first_line(error)})") from error
         return options
 
 
@@ -101,15 +140,19 @@ class CtcModel:
         Raises:
             ExternalDataError: the graph asks for data outside of the file.
             ModelError: onnxruntime refuses the graph, or it is not the one that ``metadata`` describes.
+            OptionsError: onnxruntime refuses an entry of ``session_options.config``.
         """
         self.metadata = metadata
         self.vocabulary = vocabulary
         self._source = source
         refuse_external_data(content, source)
+        options = session_options or SessionOptions()
+        self._process = os.getpid()
+        self._uses_threads = options.uses_threads
+        self._batchable = metadata.streaming and _DYNAMIC_RANGE not in content
+        built = options.build()
         try:
-            self._session = onnxruntime.InferenceSession(
-                content, (session_options or SessionOptions()).build(), providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(content, built, providers=["CPUExecutionProvider"])
         except _ORT_ERRORS as error:
             raise ModelError(
                 f"{source}: onnxruntime {onnxruntime.__version__} cannot load it "
@@ -142,6 +185,15 @@ class CtcModel:
         """The texts that were written into the model file (``metadata_props``), by key."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
+    @property
+    def batchable(self) -> bool:
+        """Whether several streams may be stepped in one call and answer as they would alone.
+
+        False for models that take whole recordings, whose lengths differ, and for models quantized dynamically: those
+        take one range for all that a call is given, so each stream would hear the others.
+        """
+        return self._batchable
+
     def init_states(self, batch: int = 1) -> dict[str, NDArray[Any]]:
         """States at the start of ``batch`` streams, by name; shapes as in ``metadata.states``."""
         return {
@@ -169,7 +221,9 @@ class CtcModel:
 
         Raises:
             ModelError: a shape or dtype does not fit, onnxruntime fails, or the output is not a number.
+            ForkedProcessError: the process was forked since the model was loaded, and onnxruntime's threads with it.
         """
+        self._check_process()
         self._check_units(inputs)
         feed = {self.metadata.input.name: inputs, **states}
         try:
@@ -181,6 +235,15 @@ class CtcModel:
             raise ModelError(f"{self._source}: log_probs holds NaN; the model is damaged or overflows")
         names = [state.name for state in self.metadata.states]
         return log_probs, dict(zip(names, following, strict=True))
+
+    def _check_process(self) -> None:
+        """Refuse to wait for threads that a fork left behind; without threads of its own a session survives it."""
+        if self._uses_threads and os.getpid() != self._process:
+            raise ForkedProcessError(
+                f"{self._source} was loaded with threads before this process was forked, and threads do not survive "
+                "a fork; open the bundle in the child, start it with 'spawn', or use "
+                "SessionOptions(intra_op_threads=1)"
+            )
 
     def _check_units(self, inputs: NDArray[Any]) -> None:
         """Refuse an input that is not the number of units that a step takes."""

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from kdcompress_runtime.batching import run_together
 from kdcompress_runtime.bundle import Bundle
 from kdcompress_runtime.decoders import DecoderOptions, build_decoder
+from kdcompress_runtime.endpoint import Endpointer, EndpointRules
 from kdcompress_runtime.errors import OptionsError, PicklingRefusedError
-from kdcompress_runtime.feed import MAX_WHOLE_SECONDS, open_feed
+from kdcompress_runtime.events import EventSource, iterate
+from kdcompress_runtime.feed import MAX_WHOLE_SECONDS, open_feed, run_feed
 from kdcompress_runtime.model import CtcModel
 from kdcompress_runtime.resample import check_rate
 from kdcompress_runtime.samples import check_samples
-from kdcompress_runtime.stream import Stream
+from kdcompress_runtime.stream import MAX_QUEUE_SECONDS, Stream, hold
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from kdcompress_runtime.bundle import BundleMetadata
+    from kdcompress_runtime.confidence import Calibration
+    from kdcompress_runtime.events import Event
+    from kdcompress_runtime.lm.base import LanguageModel
     from kdcompress_runtime.model import SessionOptions
     from kdcompress_runtime.result import Result
+    from kdcompress_runtime.vad import Vad, VadRules
     from kdcompress_runtime.vocabulary import Vocabulary
 
 WHOLE_STEP_SECONDS = 30.0
@@ -30,34 +39,51 @@ WHOLE_STEP_SECONDS = 30.0
 
 
 class Recognizer:
-    """Turns audio into text. Thread-safe; what belongs to one recording lives in its ``Stream``."""
+    """Turns audio into text. Thread-safe; what belongs to one recording lives in its ``Stream``.
+
+    Works in a forked child as long as onnxruntime has no threads of its own (the default); with some, the child is
+    told so by a ``ForkedProcessError``. With ``spawn``, open the bundle in the child.
+    """
 
     def __init__(
         self,
         model: CtcModel,
         *,
         decoder: DecoderOptions | None = None,
+        lm: str | Path | LanguageModel | None = None,
+        lexicon: Collection[str] | None = None,
+        endpoint: EndpointRules | None = None,
         chunk_frames: int | None = None,
         max_whole_seconds: float = MAX_WHOLE_SECONDS,
+        max_queue_seconds: float = MAX_QUEUE_SECONDS,
+        calibration: Calibration | None = None,
     ) -> None:
-        """Wrap a loaded model; ``from_dir`` is the usual way.
+        """Wrap a loaded model; ``from_dir`` is the usual way, and describes the arguments.
 
         Raises:
-            OptionsError: ``chunk_frames`` is not a positive integer, or the model does not stream;
-                ``max_whole_seconds`` is not above 0.
-            MissingDependencyError: the decoder needs a package that is not installed.
+            OptionsError: ``chunk_frames`` is not a positive integer, or the model does not stream; a limit is not
+                above 0; the decoder knows no language model or lexicon, or cannot spell it; endpoint rules for a
+                model that takes whole recordings.
+            LanguageModelError: the language model cannot be read.
+            MissingDependencyError: the decoder or the language model needs a package that is not installed.
         """
         self._model = model
-        self._decoder = build_decoder(decoder or DecoderOptions(), model.vocabulary)
+        self._decoder = build_decoder(
+            decoder or DecoderOptions(), model.vocabulary, lm=_language_model(lm), lexicon=_lexicon(lexicon)
+        )
+        self._calibration = calibration
         self._chunk_frames = model.metadata.chunk_frames if chunk_frames is None else chunk_frames
         chunk = self._chunk_frames
         if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
             raise OptionsError(f"chunk_frames must be an integer of at least 1, found {chunk!r}")
         if chunk_frames is not None and not model.metadata.streaming:
             raise OptionsError("the model takes whole recordings, so there are no chunks; leave chunk_frames out")
-        self._max_whole_seconds = max_whole_seconds
-        if not max_whole_seconds > 0:
-            raise OptionsError(f"max_whole_seconds must be above 0, found {max_whole_seconds!r}")
+        self._max_whole_seconds, self._max_queue_seconds = max_whole_seconds, max_queue_seconds
+        limits = {"max_whole_seconds": max_whole_seconds, "max_queue_seconds": max_queue_seconds}
+        for name, limit in limits.items():
+            if not limit > 0:
+                raise OptionsError(f"{name} must be above 0, found {limit!r}")
+        self._endpoint = self._endpointer(endpoint)
 
     @classmethod
     def from_dir(
@@ -66,8 +92,12 @@ class Recognizer:
         *,
         precision: str | None = None,
         decoder: DecoderOptions | None = None,
+        lm: str | Path | LanguageModel | None = None,
+        lexicon: Collection[str] | None = None,
+        endpoint: EndpointRules | None = None,
         chunk_frames: int | None = None,
         max_whole_seconds: float = MAX_WHOLE_SECONDS,
+        max_queue_seconds: float = MAX_QUEUE_SECONDS,
         session_options: SessionOptions | None = None,
     ) -> Recognizer:
         """Open a bundle.
@@ -75,19 +105,42 @@ class Recognizer:
         Args:
             bundle_path: folder or ``.zip`` written by ``kdcompress export``.
             precision: ``float32``, ``int8``...; the bundle's default when left out.
-            decoder: how to search; greedy when left out.
+            decoder: how to search. Left out: as the bundle was tuned, with its language model and lexicon; greedy
+                where it was not. Given: the bundle's decoder, language model and lexicon are not used.
+            lm: language model for the beam: a file (ARPA, packed, KenLM's binary) or one that is open.
+            lexicon: the only words there may be, for the beam.
+            endpoint: when utterances end; without rules they end with the input.
             chunk_frames: frames a stream steps at a time; the bundle's when left out. Fewer come sooner, more
                 cost less. Only for models that stream.
             max_whole_seconds: longest recording for a model that takes it whole; its memory may grow with the square.
+            max_queue_seconds: most audio that waits in a stream undecoded.
             session_options: threads and memory of onnxruntime.
 
         Raises:
             BundleError: missing, damaged, of another version, or without that precision.
             ModelError: the model is not the one that the bundle describes.
-            OptionsError, MissingDependencyError: see ``Recognizer``.
+            OptionsError, LanguageModelError, MissingDependencyError: see ``Recognizer``.
         """
-        model = CtcModel.from_bundle(Bundle.open(bundle_path), precision, session_options)
-        return cls(model, decoder=decoder, chunk_frames=chunk_frames, max_whole_seconds=max_whole_seconds)
+        bundle = Bundle.open(bundle_path)
+        calibration: Calibration | None = None
+        settings = bundle.metadata.decoder_settings
+        if settings is not None:
+            calibration = settings.confidence
+            if decoder is None:
+                decoder = settings.decoder_options()
+                lm = _bundled_lm(bundle, settings.lm) if lm is None and settings.lm is not None else lm
+                lexicon = settings.read_lexicon(bundle) if lexicon is None else lexicon
+        return cls(
+            CtcModel.from_bundle(bundle, precision, session_options),
+            decoder=decoder,
+            lm=lm,
+            lexicon=lexicon,
+            endpoint=endpoint,
+            chunk_frames=chunk_frames,
+            max_whole_seconds=max_whole_seconds,
+            max_queue_seconds=max_queue_seconds,
+            calibration=calibration,
+        )
 
     @property
     def metadata(self) -> BundleMetadata:
@@ -104,25 +157,137 @@ class Recognizer:
         """Frames that a stream steps at a time; without meaning where the model takes whole recordings."""
         return self._chunk_frames
 
-    def create_stream(self) -> Stream:
-        """Open a stream for one recording."""
-        return Stream(self._model, self._decoder, self._chunk_frames, self._max_whole_seconds)
+    def create_stream(
+        self,
+        *,
+        hotwords: Mapping[str, float] | None = None,
+        endpoint: EndpointRules | None = None,
+        vad: Vad | None = None,
+        vad_rules: VadRules | None = None,
+    ) -> Stream:
+        """Open a stream.
 
-    def recognize(self, samples: NDArray[Any], sample_rate: int) -> Result:
-        """Recognise a whole recording; the same answer as a stream, in larger steps or one.
+        Args:
+            hotwords: phrase -> weight in nats for each of its letters; for the beam, and for this stream alone.
+            endpoint: when its utterances end; the recogniser's rules when left out.
+            vad: tells speech from silence: the model rests during long silences. Skipped audio counts as blank
+                frames, so times stay right and endpoints come. On waking, the model's states begin anew and it hears
+                ``vad_rules.context`` seconds again. What it says right after may differ a little from a stream
+                without a VAD.
+            vad_rules: how long before it rests, how much it hears again.
+
+        Raises:
+            OptionsError: this decoder knows no hotwords, or they cannot be spelt; endpoint rules or a VAD for a model
+                that takes whole recordings.
+        """
+        if vad is None and vad_rules is not None:
+            raise OptionsError("vad_rules without a vad are of no effect; give vad, too")
+        return Stream(
+            self._model,
+            self._decoder.with_hotwords(hotwords) if hotwords else self._decoder,
+            self._chunk_frames,
+            self._max_whole_seconds,
+            endpointer=self._endpoint if endpoint is None else self._endpointer(endpoint),
+            vad=vad,
+            vad_rules=vad_rules,
+            max_queue_seconds=self._max_queue_seconds,
+            calibration=self._calibration,
+        )
+
+    def decode_streams(self, streams: Sequence[Stream]) -> None:
+        """Decode all that waits in the streams, many of them in each call of the model.
+
+        Streams may stand anywhere, have nothing waiting, or be finished; one at an endpoint waits for its ``reset``.
+        Answers are those of streams decoded alone: to the bit where onnxruntime computes a row the same whatever
+        stands beside it, to float rounding elsewhere. Models quantized dynamically (``DynamicQuantizeLinear`` in the
+        graph) take one range for all rows of a call, so their streams are stepped one by one; and so are models that
+        take whole recordings.
+
+        Raises:
+            ModelError: the model failed for a stream; all others were decoded first.
+            OptionsError: a stream is there twice, or is not of this recogniser; or its VAD gave no answer.
+            StreamStateError: a stream is in use by another thread; nothing was decoded.
+        """
+        with hold(streams, self._model, self._chunk_frames) as tracks:
+            run_together(self._model, tracks)
+
+    def stream(
+        self,
+        chunks: Iterable[NDArray[Any]],
+        sample_rate: int,
+        *,
+        hotwords: Mapping[str, float] | None = None,
+        endpoint: EndpointRules | None = None,
+        vad: Vad | None = None,
+        vad_rules: VadRules | None = None,
+    ) -> Iterator[Event]:
+        """Recognise chunks of audio as an iterator gives them.
+
+        Args:
+            chunks: see ``Stream.accept_waveform``; of any sizes, pulled when an event is asked for.
+            sample_rate: Hz.
+            hotwords: see ``create_stream``, as for the others.
+            endpoint: without rules, here or of the recogniser, there is one final event, at the end.
+            vad: see ``create_stream``.
+            vad_rules: see ``create_stream``.
+
+        Yields:
+            A partial event when tokens have changed, a final one at each endpoint after speech and at the end.
+
+        Raises:
+            AudioError, OptionsError, MissingDependencyError, ModelError: see ``create_stream`` (at once) and
+                ``Stream.accept_waveform`` (on the way).
+        """
+        check_rate(sample_rate)
+        stream = self.create_stream(hotwords=hotwords, endpoint=endpoint, vad=vad, vad_rules=vad_rules)
+        return iterate(EventSource(stream), chunks, sample_rate)
+
+    def stream_async(
+        self,
+        chunks: AsyncIterable[NDArray[Any]],
+        sample_rate: int,
+        *,
+        hotwords: Mapping[str, float] | None = None,
+        endpoint: EndpointRules | None = None,
+        vad: Vad | None = None,
+        vad_rules: VadRules | None = None,
+    ) -> AsyncIterator[Event]:
+        """``stream`` for an asyncio loop: steps run in threads, and the loop goes on meanwhile.
+
+        Chunks are pulled one at a time, so who sends faster than they are decoded has to wait. When the task is
+        cancelled, the running step (at most a second of audio) ends first.
+
+        Raises:
+            AudioError, OptionsError, MissingDependencyError, ModelError: see ``stream``.
+        """
+        from kdcompress_runtime import asynchronous  # asyncio is not free, and few need it
+
+        check_rate(sample_rate)
+        stream = self.create_stream(hotwords=hotwords, endpoint=endpoint, vad=vad, vad_rules=vad_rules)
+        return asynchronous.iterate(EventSource(stream), chunks, sample_rate)
+
+    def recognize(
+        self, samples: NDArray[Any], sample_rate: int, *, hotwords: Mapping[str, float] | None = None
+    ) -> Result:
+        """Recognise a whole recording; the same answer as a stream without endpoints, in larger steps or one.
 
         Args:
             samples: mono, shape ``(n,)``, float32 or float64 in [-1, 1], or int16; ``n`` may be 0.
             sample_rate: Hz.
+            hotwords: see ``create_stream``.
 
         Raises:
             AudioError, OptionsError, MissingDependencyError, ModelError: see ``Stream.accept_waveform``.
         """
-        step = self._whole_step(samples, sample_rate)
-        stream = Stream(self._model, self._decoder, step, self._max_whole_seconds)
+        stream = Stream(
+            self._model,
+            self._decoder.with_hotwords(hotwords) if hotwords else self._decoder,
+            self._whole_step(samples, sample_rate),
+            self._max_whole_seconds,
+            calibration=self._calibration,
+        )
         stream.accept_waveform(samples, sample_rate)
-        stream.input_finished()
-        return stream.result()
+        return stream.flush()
 
     def log_probs(self, samples: NDArray[Any], sample_rate: int) -> NDArray[np.float32]:
         """Natural-log probabilities of a whole recording, float32, shape ``(T, C)``.
@@ -132,13 +297,22 @@ class Recognizer:
         """
         feed = open_feed(self._model, self._whole_step(samples, sample_rate), self._max_whole_seconds)
         nothing = np.zeros((0, len(self.vocabulary)), dtype=np.float32)
-        return np.concatenate([nothing, *feed.accept(samples, sample_rate), *feed.finish()])
+        return np.concatenate([nothing, *run_feed(self._model, feed, samples, sample_rate)])
 
     def __reduce__(self) -> NoReturn:
         raise PicklingRefusedError(
             "a Recognizer cannot be pickled or copied: it holds a running onnxruntime session; "
             "open the bundle once in each process"
         )
+
+    def _endpointer(self, rules: EndpointRules | None) -> Endpointer | None:
+        if rules is None:
+            return None
+        if not self.metadata.streaming:
+            raise OptionsError(
+                "the model takes whole recordings and hears no endpoint before their end; leave endpoint out"
+            )
+        return Endpointer(rules, self.vocabulary, self.metadata.frame_shift_ms)
 
     def _whole_step(self, samples: NDArray[Any], sample_rate: int) -> int:
         """Frames for a step over everything, but no more than ``WHOLE_STEP_SECONDS``."""
@@ -149,3 +323,23 @@ class Recognizer:
         frames = -(-model_samples // metadata.input.units_per_frame) + metadata.lookahead_frames
         longest = int(WHOLE_STEP_SECONDS * 1000 / metadata.frame_shift_ms)
         return max(1, min(frames, longest))
+
+
+def _language_model(lm: str | Path | LanguageModel | None) -> LanguageModel | None:
+    if not isinstance(lm, (str, os.PathLike)):
+        return lm
+    from kdcompress_runtime.lm import open_lm  # who decodes without a language model pays nothing for it
+
+    return open_lm(lm)
+
+
+def _lexicon(words: Collection[str] | None) -> Collection[str] | None:
+    if isinstance(words, str):
+        raise OptionsError(f"lexicon must be a collection of words, found the text {words!r:.80}")
+    return words
+
+
+def _bundled_lm(bundle: Bundle, file: str) -> LanguageModel:
+    from kdcompress_runtime.lm.packed import loads  # as above
+
+    return loads(bundle.read(file), source=f"{bundle.path}/{file}")

@@ -74,7 +74,7 @@ class Result:
         *,
         confidence: Calibration | None = None,
         stable_tokens: int = 0,
-        offset_frames: int = 0,
+        offset_frames: float = 0,
     ) -> Result:
         """Spell a hypothesis out.
 

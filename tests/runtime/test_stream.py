@@ -110,10 +110,10 @@ def test_long_audio_in_bounded_steps_equals_streaming(recognizers, audio):
 
 def test_log_probs_of_whole_and_of_single_frames_agree(bundle_path, recognizers, audio):
     from kdcompress_runtime import Bundle, CtcModel
-    from kdcompress_runtime.feed import PcmFeed
+    from kdcompress_runtime.feed import PcmFeed, run_feed
 
-    feed = PcmFeed(CtcModel.from_bundle(Bundle.open(bundle_path)), chunk_frames=1)
-    rows = [*feed.accept(audio, 8000), *feed.finish()]
+    model = CtcModel.from_bundle(Bundle.open(bundle_path))
+    rows = list(run_feed(model, PcmFeed(model, chunk_frames=1), audio, 8000))
     np.testing.assert_allclose(np.concatenate(rows), recognizers["greedy"].log_probs(audio, 8000), atol=1e-5)
 
 
@@ -213,7 +213,7 @@ def test_a_stream_is_used_in_order(recognizers, audio):
 def test_two_threads_cannot_be_in_one_stream(recognizers, audio):
     stream = recognizers["greedy"].create_stream()
     inside, go_on = threading.Event(), threading.Event()
-    decoder = stream._decoder
+    decoder = stream._track._decoder
 
     class Slow:
         def advance(self, state, log_probs):
@@ -221,7 +221,7 @@ def test_two_threads_cannot_be_in_one_stream(recognizers, audio):
             go_on.wait(10)
             return decoder.advance(state, log_probs)
 
-    stream._decoder = Slow()
+    stream._track._decoder = Slow()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(stream.accept_waveform, audio, 8000)
         assert inside.wait(10)
