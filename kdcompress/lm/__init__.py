@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from kdcompress.lm.estimate import FALLBACK, LmOptions, LmReport, convert, estimate, evaluate
+from kdcompress.lm.language_model import FALLBACK, LmOptions, LmReport, convert, estimate, evaluate
 
 __all__ = ["FALLBACK", "LmOptions", "LmReport", "convert", "estimate", "evaluate"]

@@ -3,7 +3,8 @@
 Heafield et al., "Scalable modified Kneser-Ney language model estimation", ACL 2013, give the estimation in steps; this
 file takes the same steps in memory. Taken: three discounts a length from counts of counts, interpolation down to the
 uniform distribution, ``<unk>`` as a word that was never seen, pruning whose mass goes to the back-off. Not taken:
-streaming over disks. Like lmplz, it leaves the uniform share of words outside of a limited vocabulary to nobody.
+streaming over disks, and a slip: at the end of its stream lmplz counts the last n-gram of each length as often as it
+stands there, where smoothing wants different words before it. Only discounts of few distinct n-grams show it.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def smooth(
         LanguageModelError: counts of counts give no discounts, and there is no fallback.
     """
     result: list[Smoothed] = []
-    below = np.full(1, 1.0 / (len(grams[0]) - 1))  # the uniform distribution; <s> is predicted nowhere
+    below = np.zeros(1)
     inside = np.ones(1, bool)
     weights: list[NDArray[np.float64]] = []
     for length, (gram, threshold) in enumerate(zip(grams, thresholds, strict=True), start=1):
@@ -74,6 +75,7 @@ def smooth(
         kept = (gram.count > threshold) & (inside if allowed is not None else True)
         if length == 1:
             kept[[UNK_ID, BOS_ID, EOS_ID]] = True
+            below[0] = 1.0 / (np.count_nonzero(kept) - 1)  # the uniform distribution; <s> is predicted nowhere
         discounts, fell_back = _discounts(gram.adjusted, length, fallback)
         share, weight = _shares(gram, kept, discounts, contexts=len(below))
         if length == 1 and not interpolate_unigrams:
