@@ -26,7 +26,9 @@ $(BIN)/python:
 	  echo "cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; \
 	  rm -rf $(VENV); exit 1; }
 
-$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+NATIVE := hatch_build.py $(wildcard runtime/kdcompress_runtime/decoders/native/*.[ch])
+
+$(STAMP): pyproject.toml constraints.txt $(NATIVE) | $(BIN)/python
 	@echo "Installing into $(VENV); the first time takes some minutes."
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	  echo "kdcompress needs Python 3.10 or later; $(VENV) holds an older one: remove it, or name another with VENV=..." >&2; exit 1; }

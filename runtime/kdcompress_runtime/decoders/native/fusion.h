@@ -25,13 +25,15 @@ typedef struct {
     int32_t words;        /* known to the language model */
     int32_t bos, eos;
     int32_t boundary;     /* whether the end of a sentence is scored */
+    int32_t looks_ahead;  /* whether a word in progress is ranked by the best word that it can become */
     int32_t closed;       /* whether only words of the trie are allowed */
     int32_t trie_nodes;   /* 0: words are not followed */
     int32_t letters;      /* distinct letters */
     int32_t hot_states;   /* 0: no hotwords */
+    int32_t hot_start;    /* state before the first letter */
     int32_t reserved;
     double prune, floor, penalty;
-    double skip;          /* probability of blank from which frames may be skipped; above 1: never */
+    double quiet;         /* log-probability of blank from which frames may be skipped; infinity: never */
     double alpha, beta, unknown_score;
     double unknown_ahead; /* look-ahead of a word that is not in the trie, weighted */
     double headroom;      /* the most that one token can add to lm + look-ahead + hotwords, look-ahead before it 0 */
@@ -103,11 +105,19 @@ static double kd_word_score(const KdTables *t, const int32_t *context, int32_t l
     return back_off + t->unigrams[2 * (int64_t)word];
 }
 
-static void kd_say(const KdTables *t, KdBonus *bonus, int32_t word)
+static double kd_weighted(const KdTables *t, KdBonus *bonus, int32_t word)
 {
+    if (t->alpha == 0) /* of whatever, minus infinity included */
+        return 0;
     double score = kd_word_score(t, bonus->context, bonus->context_length, word);
     bonus->failed |= isnan(score);
-    bonus->lm += t->alpha * (word == 0 ? score + t->unknown_score : score) + t->beta;
+    return t->alpha * (word == 0 ? score + t->unknown_score : score);
+}
+
+/* A word (or token) is complete: score it and remember it. */
+static void kd_say(const KdTables *t, KdBonus *bonus, int32_t word)
+{
+    bonus->lm += kd_weighted(t, bonus, word) + t->beta;
     if (t->order < 2)
         return;
     if (bonus->context_length < t->order - 1)
@@ -144,9 +154,13 @@ static int32_t kd_child(const KdTables *t, int32_t node, int32_t letter)
     return low < t->edge_start[node + 1] && t->edge_letter[low] == letter ? t->edge_node[low] : -1;
 }
 
+static int kd_adds_anything(const KdTables *t) { return t->trie_nodes || t->hot_states || t->unit != KD_NO_LM; }
+
 /* Append `token`; 0 when the lexicon forbids it. `bonus` starts as that of the prefix before. */
 static int kd_append(const KdTables *t, KdBonus *bonus, int32_t token)
 {
+    if (!kd_adds_anything(t))
+        return 1;
     for (int32_t i = t->spelling_start[token]; i < t->spelling_start[token + 1]; i++) {
         int32_t letter = t->spelling[i];
         if (t->hot_states) {
@@ -171,7 +185,7 @@ static int kd_append(const KdTables *t, KdBonus *bonus, int32_t token)
     if (t->unit == KD_TOKEN_LM)
         kd_say(t, bonus, t->token_words[token]);
     bonus->ahead = 0;
-    if (t->unit == KD_WORD_LM)
+    if (t->looks_ahead)
         bonus->ahead = bonus->node < 0 ? t->unknown_ahead : bonus->node > 0 ? t->alpha * t->trie_best[bonus->node] : 0;
     return 1;
 }
@@ -182,11 +196,8 @@ static int kd_end(const KdTables *t, KdBonus *bonus)
     int whole = bonus->node == 0 || kd_may_end(t, bonus->node);
     if (t->trie_nodes && bonus->node != 0)
         kd_end_word(t, bonus);
-    if (t->unit != KD_NO_LM && t->boundary) {
-        double score = kd_word_score(t, bonus->context, bonus->context_length, t->eos);
-        bonus->failed |= isnan(score);
-        bonus->lm += t->alpha * score;
-    }
+    if (t->unit != KD_NO_LM && t->boundary)
+        bonus->lm += kd_weighted(t, bonus, t->eos);
     if (t->hot_states)
         bonus->hot += t->hot_end[bonus->hot_state];
     bonus->ahead = 0;
