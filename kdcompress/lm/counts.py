@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -81,7 +81,7 @@ def _longer(
     return longer, Grams(ending[at - 1], ids[at], ending[at], count, count)
 
 
-def spelled(grams: list[Grams], length: int, indices: NDArray[np.integer]) -> NDArray[np.int32]:
+def spelled(grams: list[Grams], length: int, indices: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
     """Words of n-grams of one length; (count,) -> (count, length), oldest first."""
     words = np.empty((len(indices), length), np.int32)
     for column in range(length, 0, -1):

@@ -52,7 +52,10 @@ class LmOptions:
     interpolate_unigrams: bool = True
     """Interpolate unigrams with the uniform distribution; else ``<unk>`` gets all that their discounts give."""
     discount_fallback: Discounts | None = None
-    """Discounts of counts 1, 2, and 3 and more for lengths whose counts give none; None refuses such texts."""
+    """Discounts of counts 1, 2, and 3 and more for lengths whose counts give none.
+
+    None refuses such texts, if the unit is the word; tokens are so few that hardly one is rare, and get ``FALLBACK``.
+    """
 
     def __post_init__(self) -> None:
         check_unit(self.unit)
@@ -68,6 +71,11 @@ class LmOptions:
             raise OptionsError(f"most_words must be at least 1, not {self.most_words}")
         if self.discount_fallback and not all(0 <= d <= n for n, d in enumerate(self.discount_fallback, start=1)):
             raise OptionsError(f"fallback discounts lie within 0 to 1, 0 to 2 and 0 to 3: {self.discount_fallback}")
+
+    @property
+    def fallback(self) -> Discounts | None:
+        """``discount_fallback``, or what tokens get without it."""
+        return FALLBACK if self.discount_fallback is None and self.unit == "token" else self.discount_fallback
 
     @property
     def thresholds(self) -> tuple[int, ...]:
@@ -134,7 +142,7 @@ def estimate(
         thresholds=options.thresholds,
         allowed=_most_frequent(grams[0].count, options.most_words),
         interpolate_unigrams=options.interpolate_unigrams,
-        fallback=options.discount_fallback,
+        fallback=options.fallback,
     )
     model = Estimated(options.unit, corpus.words, grams, smoothed)
     write_model(model, output, _counted(say, "write", sum(model.counts)))

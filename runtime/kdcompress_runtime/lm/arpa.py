@@ -17,7 +17,7 @@ import numpy as np
 from kdcompress_runtime.errors import LanguageModelError, LanguageModelFormatError, LanguageModelNotFoundError
 from kdcompress_runtime.lm.base import UNK, UNKNOWN_LOG10, check_unit
 from kdcompress_runtime.lm.hashing import keys_of
-from kdcompress_runtime.lm.ngram import MAX_ORDER, NgramModel, build, repeated
+from kdcompress_runtime.lm.ngram import MAX_ORDER, NgramModel, RepeatedNgramError, build
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -160,12 +160,11 @@ class _Arpa:
         for ids, values in zip(sections[0].ids, sections[0].values, strict=True):
             unigrams[ids[:, 0]] = values
         parts = [part for section in sections[1:] for part in zip(section.keys, section.values, strict=True)]
-        twice = repeated(np.concatenate([np.zeros(0, np.uint64), *(keys for keys, _ in parts)]))
-        if twice is not None:
-            lines = np.concatenate([part for section in sections[1:] for part in section.lines])
-            raise self._lines.error("this n-gram stands in the file a second time", int(lines[twice]))
         try:
             return build(len(counts), self._unit or "word", self._words, unigrams, parts)
+        except RepeatedNgramError as error:
+            lines = np.concatenate([part for section in sections[1:] for part in section.lines])
+            raise self._lines.error("this n-gram stands in the file a second time", int(lines[error.index])) from error
         except LanguageModelError as error:
             raise LanguageModelFormatError(f"{self._lines.source}: {error}") from error
 

@@ -103,7 +103,7 @@ def sentence_scores(lm: LanguageModel, ids: Sequence[int], *, bos: bool = True, 
         bos: begin in the context ``<s>``; without it in no context.
         eos: score ``</s>``, too.
     """
-    context = (lm.bos,) if bos else ()
+    context: tuple[int, ...] = (lm.bos,) if bos else ()
     keep = lm.order - 1
     scores = []
     for word in (*ids, lm.eos) if eos else ids:

@@ -5,7 +5,7 @@ The compiled search reads the same tables, so keys and probing are part of the f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def key_of(ids: Sequence[int]) -> int:
     return value or 1
 
 
-def keys_of(ids: NDArray[np.integer]) -> NDArray[np.uint64]:
+def keys_of(ids: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
     """Keys of n-grams; ``ids`` is (count, n), oldest word first; returns (count,)."""
     count, length = ids.shape
     value = np.full(count, (_START + length) & _MASK, np.uint64)
@@ -67,18 +67,3 @@ def slots_of(keys: NDArray[np.uint64], size: int) -> NDArray[np.int64]:
     slots = np.empty(len(keys), np.int64)
     slots[order] = placed
     return slots
-
-
-def find(table: NDArray[np.uint64], keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Slot of each key in a table, -1 where it is not; shapes (H,), (count,) -> (count,)."""
-    mask = np.int64(len(table) - 1)
-    slots = (keys & np.uint64(mask)).astype(np.int64)
-    found = np.full(len(keys), -1, np.int64)
-    pending = np.arange(len(keys))
-    while pending.size:
-        here = table[slots[pending]]
-        hit = here == keys[pending]
-        found[pending[hit]] = slots[pending[hit]]
-        pending = pending[~hit & (here != 0)]
-        slots[pending] = (slots[pending] + 1) & mask
-    return found

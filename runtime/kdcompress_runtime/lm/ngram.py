@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kdcompress_runtime.errors import LanguageModelError
 from kdcompress_runtime.lm.base import BOS, EOS, UNK, check_unit, sentence_scores
-from kdcompress_runtime.lm.hashing import find, key_of, keys_of, slots_of, table_size
+from kdcompress_runtime.lm.hashing import key_of, slots_of, table_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 MAX_ORDER = 32
 """Far beyond any model in use."""
+
+
+class RepeatedNgramError(LanguageModelError):
+    """An n-gram stands in a model twice."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__("an n-gram stands in the model twice")
+        self.index = index
+        """Its second place among the longer n-grams."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,17 +118,17 @@ class NgramModel:
     def _views(self) -> tuple[memoryview, memoryview, memoryview, int]:
         """The tables as Python reads single numbers fastest."""
         tables = (self.table_unigrams, self.table_keys, self.table_values)
-        unigrams, keys, values = (memoryview(np.ascontiguousarray(table)) for table in tables)
+        unigrams, keys, values = (np.ascontiguousarray(table).data for table in tables)
         return unigrams, keys, values, len(self.table_keys) - 1
 
     def _problem(self) -> str | None:
         words, slots = len(self.words), len(self.table_keys)
-        wanted = {
-            "table_unigrams": (self.table_unigrams, np.float32, (words, 2)),
-            "table_keys": (self.table_keys, np.uint64, (slots,)),
-            "table_values": (self.table_values, np.float32, (slots, 2)),
-        }
-        for name, (table, dtype, shape) in wanted.items():
+        wanted: list[tuple[str, NDArray[Any], type[np.generic], tuple[int, ...]]] = [
+            ("table_unigrams", self.table_unigrams, np.float32, (words, 2)),
+            ("table_keys", self.table_keys, np.uint64, (slots,)),
+            ("table_values", self.table_values, np.float32, (slots, 2)),
+        ]
+        for name, table, dtype, shape in wanted:
             if table.dtype != dtype or table.shape != shape:
                 return f"{name} is {table.dtype} {table.shape}, not {np.dtype(dtype)} {shape}"
         if not 1 <= self.order <= MAX_ORDER:
@@ -150,15 +159,17 @@ def build(
         longer: parts of the longer n-grams: keys (``hashing.keys_of``) (count,), and values (count, 2).
 
     Raises:
-        LanguageModelError: an n-gram stands twice, or ``<s>`` or ``</s>`` is missing.
+        RepeatedNgramError: an n-gram stands twice.
+        LanguageModelError: ``<s>`` or ``</s>`` is missing.
     """
     missing = [mark for mark in (BOS, EOS) if mark not in words]
     if missing:
         raise LanguageModelError(f"the model has no {' and no '.join(missing)}; estimate it from whole sentences")
     keys = np.concatenate([np.zeros(0, np.uint64), *(keys for keys, _ in longer)])
     values = np.concatenate([np.zeros((0, 2), np.float32), *(values for _, values in longer)])
-    if repeated(keys) is not None:
-        raise LanguageModelError("an n-gram stands in the model twice")
+    twice = _repeated(keys)
+    if twice is not None:
+        raise RepeatedNgramError(twice)
     size = table_size(len(keys))
     slots = slots_of(keys, size)
     table_keys = np.zeros(size, np.uint64)
@@ -168,17 +179,11 @@ def build(
     return NgramModel(order, unit, words, words.index(BOS), words.index(EOS), unigrams, table_keys, table_values)
 
 
-def repeated(keys: NDArray[np.uint64]) -> int | None:
+def _repeated(keys: NDArray[np.uint64]) -> int | None:
     """Index of the first key that stands before it, too; None where there is none."""
     order = np.argsort(keys, kind="stable")
     same = keys[order[1:]] == keys[order[:-1]]
     return int(order[1:][same].min()) if same.any() else None
-
-
-def lookup(model: NgramModel, ids: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Values of many n-grams of one length, NaN where the model has none; (count, n >= 2) -> (count, 2)."""
-    slots = find(model.table_keys, keys_of(ids))
-    return np.where(slots[:, None] >= 0, model.table_values[slots], np.float32("nan"))
 
 
 def _slot(keys: memoryview, mask: int, ids: tuple[int, ...]) -> int:
