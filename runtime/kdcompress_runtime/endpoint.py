@@ -37,9 +37,9 @@ class EndpointRules:
 
     initial_silence: float = 2.4
     """Rule ``initial``: silence since the utterance began, nothing said."""
-    trailing_silence: float = 0.8
+    trailing_silence: float = 1.0
     """Rule ``trailing``: silence after something was said."""
-    confident_silence: float = 0.5
+    confident_silence: float = 0.6
     """Rule ``confident``: silence after something was said in which every frame has ``confident_probability``; at
     most ``trailing_silence``, and the same as it to have no such rule."""
     max_utterance: float = 20.0
@@ -48,7 +48,7 @@ class EndpointRules:
     """Rules ``trailing`` and ``confident`` end no utterance shorter than this, its silences counted."""
     silence_probability: float = 0.5
     """A frame is silent when blank and separator together have at least this probability."""
-    confident_probability: float = 0.999
+    confident_probability: float = 0.95
     """The same for the rule ``confident``."""
 
     def __post_init__(self) -> None:
