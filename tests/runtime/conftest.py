@@ -18,7 +18,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from kdcompress_runtime import Recognizer
+from kdcompress_runtime import DecoderOptions, MissingDependencyError, Recognizer, build_decoder
 from kdcompress_runtime.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -249,3 +249,45 @@ def ort_format(tmp_path_factory: pytest.TempPathFactory) -> Any:
         return path.read_bytes()
 
     return convert
+
+
+class TableLm:
+    """A language model whose probabilities are drawn once and written down; nothing sums to 1, nothing needs to."""
+
+    def __init__(self, words: tuple[str, ...], *, order: int = 2, unit: str = "word", seed: int = 0) -> None:
+        self.words = ("<unk>", "<s>", "</s>", *words)
+        self.order, self.unit, self.bos, self.eos = order, unit, 1, 2
+        self._random = np.random.default_rng(seed).normal(-3.0, 1.5, (97, len(self.words)))
+
+    def score(self, context: tuple[int, ...], word: int) -> float:
+        row = 0
+        for one in context[max(0, len(context) - self.order + 1) :]:
+            row = (row * 31 + one + 1) % len(self._random)
+        return float(self._random[row, word])
+
+    def unigrams(self) -> np.ndarray:
+        return self._random[0].astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def table_lm() -> type[TableLm]:
+    return TableLm
+
+
+@pytest.fixture(scope="session", params=["python", "native"])
+def build_beam(request: pytest.FixtureRequest) -> Any:
+    """The beam search of either core: ``build_beam(vocabulary, lm=, lexicon=, hotwords=, **options)``.
+
+    Searches every frame unless ``blank_skip`` says otherwise.
+    """
+
+    def build(vocabulary: Vocabulary, *, lm: Any = None, lexicon: Any = None, hotwords: Any = None, **options: Any):
+        wanted = DecoderOptions("beam", native=request.param == "native", **{"blank_skip": 1.0, **options})
+        return build_decoder(wanted, vocabulary, lm=lm, lexicon=lexicon).with_hotwords(hotwords or {})
+
+    if request.param == "native":
+        try:
+            build(VOCABULARY)
+        except MissingDependencyError as error:
+            pytest.skip(f"no compiled core here: {error}")
+    return build

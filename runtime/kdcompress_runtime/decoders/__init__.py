@@ -10,11 +10,12 @@ from kdcompress_runtime.decoders.base import Decoder, Hypothesis
 from kdcompress_runtime.decoders.beam import BeamDecoder
 from kdcompress_runtime.decoders.fusion import Fusion
 from kdcompress_runtime.decoders.greedy import GreedyDecoder
-from kdcompress_runtime.errors import OptionsError
+from kdcompress_runtime.errors import MissingDependencyError, OptionsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from kdcompress_runtime.decoders.native.decoder import NativeBeamDecoder
     from kdcompress_runtime.lm.base import LanguageModel
     from kdcompress_runtime.vocabulary import Vocabulary
 
@@ -125,7 +126,7 @@ def _greedy(
 def _beam(
     options: DecoderOptions, vocabulary: Vocabulary, lm: LanguageModel | None, lexicon: Collection[str] | None
 ) -> Decoder[Any]:
-    return BeamDecoder(
+    return _beam_class(options.native)(
         len(vocabulary),
         vocabulary.blank_id,
         beam_width=options.beam_width,
@@ -135,6 +136,23 @@ def _beam(
         blank_skip=options.blank_skip,
         fusion=Fusion.build(options, vocabulary, lm=lm, lexicon=lexicon),
     )
+
+
+def _beam_class(native: bool | None) -> type[BeamDecoder] | type[NativeBeamDecoder]:
+    """The compiled core, or the same search in Python."""
+    if native is False:
+        return BeamDecoder
+    from kdcompress_runtime.decoders.native import library  # ctypes, for the beam search alone
+
+    try:
+        library.load()
+    except MissingDependencyError:
+        if native:
+            raise
+        return BeamDecoder
+    from kdcompress_runtime.decoders.native.decoder import NativeBeamDecoder
+
+    return NativeBeamDecoder
 
 
 def _pyctcdecode(

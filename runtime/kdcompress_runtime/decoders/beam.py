@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 
     from kdcompress_runtime.decoders.fusion import Fusion, Standing
 
+HISTORY = 256
+"""Beams that differ from the best one in a token older than its last this many are dropped.
+
+Two readings of one old token may stay alive for ever, with a constant difference between them: without an end to
+it, the state of a stream would grow with its length, and nothing after that token would ever be stable.
+"""
+FORGET_EVERY = 32
+"""Frames from one such look to the next, counted from the start of the stream."""
+
 _ROOT = -1
 """``last`` of the empty prefix."""
 
@@ -44,6 +53,8 @@ class _Link:
     peak: float
     depth: int
     """Tokens up to and with this one."""
+    key: int
+    """Hash of the prefix up to and with this one."""
 
 
 class _Paths(NamedTuple):
@@ -186,9 +197,11 @@ class BeamDecoder:
         """State after ``log_probs`` of shape ``(T, C)``.
 
         Raises:
-            OptionsError: the shape is not ``(T, C)``.
+            OptionsError: the shape is not ``(T, C)``, or a value is NaN or +infinity.
         """
         check_frames(log_probs, self._classes)
+        if not (log_probs < np.inf).all():
+            raise OptionsError("log_probs hold NaN or +infinity; log-probabilities are at most 0")
         if not len(log_probs):
             return state
         scores = penalise_blank(log_probs, self._blank, self._penalty)
@@ -208,6 +221,8 @@ class BeamDecoder:
                 (tokens,) = np.nonzero(allowed[index])
                 beams = self._extend(beams, stay, tokens, frame_scores, frame) if busy[index] else stay
             before = quiet[index]
+            if (state.frame + index + 1) % FORGET_EVERY == 0:
+                beams = _forget(beams)
         return BeamState(state.frame + len(scores), beams, before)
 
     def best(self, state: BeamState, *, final: bool = True) -> Hypothesis:
@@ -379,6 +394,7 @@ def _link(beams: _Beams, paths: _Paths, row: int) -> _Link | None:
         end=int(paths.end[row]),
         peak=float(paths.peak[row]),
         depth=1 if before is None else before.depth + 1,
+        key=int(beams.key[row]),
     )
 
 
@@ -422,6 +438,27 @@ def _survivors(ranks: NDArray[np.float64], width: int, prune: float) -> NDArray[
         rows = rows[np.argsort(-ranks[rows], kind="stable")[:width]]
         rows.sort()
     return rows
+
+
+def _forget(beams: _Beams) -> _Beams:
+    """Drop the beams whose old tokens are not those of the best one; see ``HISTORY``."""
+    paths = beams.best
+    best = paths.before[int(beams.rank.argmax())]
+    depth = 0 if best is None else best.depth + 1 - HISTORY
+    if depth < 1:
+        return beams
+    keys = [_key_at(_link(beams, paths, row), depth) for row in range(len(beams.last))]
+    wanted = _key_at(best, depth)
+    if all(key == wanted for key in keys):
+        return beams
+    return beams.take(np.flatnonzero([key == wanted for key in keys]))
+
+
+def _key_at(link: _Link | None, depth: int) -> int | None:
+    """Hash of the first ``depth`` tokens; None where there are fewer."""
+    while link is not None and link.depth > depth:
+        link = link.before
+    return link.key if link is not None and link.depth == depth else None
 
 
 def _join(one: _Beams, two: _Beams) -> _Beams:

@@ -91,6 +91,8 @@ class Fusion:
     """Nats, before ``alpha``."""
     score_boundary: bool = True
     lookahead: bool = True
+    unknown: float = 0.0
+    """Look-ahead, before ``alpha``, of a word outside of the trie."""
     log_prob: Callable[[tuple[int, ...], int], float] | None = None
     """``lm.score`` that remembers; shared by the copies that ``with_hotwords`` makes."""
 
@@ -127,20 +129,22 @@ class Fusion:
             lookahead=options.lookahead,
             log_prob=None if lm is None else lru_cache(_MEMORY)(lm.score),
         )
-        if by_words or lexicon is not None:
-            words = _words(lm if by_words else None, lexicon, options.unk_score)
-            fusion = replace(fusion, trie=_trie(spelling, *words))
+        if lm is not None and by_words:
+            unigrams = lm.unigrams().astype(np.float64)
+            unigrams[0] += options.unk_score
+            words, ids = _words(lm, lexicon)
+            trie = _trie(spelling, words, ids, unigrams[ids].astype(np.float32))
+            return replace(fusion, trie=trie, unknown=float(unigrams[0]))
+        if lexicon is not None:
+            words = list(dict.fromkeys(lexicon))
+            ids = np.arange(len(words), dtype=np.int32)
+            return replace(fusion, trie=_trie(spelling, words, ids, np.zeros(len(words), np.float32)))
         return fusion
 
     @property
     def active(self) -> bool:
         """Whether there is anything to score or to forbid."""
         return self.lm is not None or self.trie is not None or self.hotwords is not None
-
-    @property
-    def unknown(self) -> float:
-        """Look-ahead score, before ``alpha``, of a word outside of the trie."""
-        return 0.0 if self.lm is None else float(self.lm.unigrams()[0]) + self.unk_score
 
     def with_hotwords(self, hotwords: Mapping[str, float]) -> Fusion:
         """A copy that boosts these phrases in place of any before.
@@ -305,22 +309,15 @@ def _token_ids(vocabulary: Vocabulary, lm: LanguageModel) -> NDArray[np.int32]:
     return np.array(found, dtype=np.int32)
 
 
-def _words(
-    lm: LanguageModel | None, lexicon: Collection[str] | None, unk_score: float
-) -> tuple[list[str], NDArray[np.int32], NDArray[np.float32]]:
-    """Words there may be, their ids, and their unigram scores: the lexicon's, or all of the language model."""
-    if lm is None:
-        words = list(dict.fromkeys(lexicon or ()))
-        return words, np.arange(len(words), dtype=np.int32), np.zeros(len(words), dtype=np.float32)
-    unigrams = lm.unigrams()
+def _words(lm: LanguageModel, lexicon: Collection[str] | None) -> tuple[list[str], NDArray[np.int32]]:
+    """Words there may be and their ids: the lexicon's, or all of the language model."""
     special = {0, lm.bos, lm.eos}
     if lexicon is None:
         ids = np.array([index for index in range(len(lm.words)) if index not in special], dtype=np.int32)
-        return [lm.words[index] for index in ids.tolist()], ids, unigrams[ids]
+        return [lm.words[index] for index in ids.tolist()], ids
     known = {word: index for index, word in enumerate(lm.words) if index not in special}
     words = list(dict.fromkeys(lexicon))
-    ids = np.array([known.get(word, 0) for word in words], dtype=np.int32)
-    return words, ids, (unigrams[ids] + np.where(ids == 0, unk_score, 0.0)).astype(np.float32)
+    return words, np.array([known.get(word, 0) for word in words], dtype=np.int32)
 
 
 def _trie(spelling: Spelling, words: list[str], ids: NDArray[np.int32], weights: NDArray[np.float32]) -> Trie:
