@@ -14,7 +14,7 @@ from kdcompress_runtime.manifest import manifest_fingerprint, read_manifest
 from kdcompress_runtime.recognizer import Recognizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from kdcompress_runtime.model import CtcModel
@@ -145,32 +145,36 @@ def count_errors(
     Every recording is read once.
     """
     recognizers = {name: Recognizer(model) for name, model in models.items()}
-    words: list[int] = []
-    characters = 0
-    kinds: dict[str, list[tuple[int, int, int]]] = {name: [] for name in models}
-    character_errors = dict.fromkeys(models, 0)
+    texts: dict[str, list[str]] = {name: [] for name in models}
     entries = list(islice(read_manifest(manifest), limit))
     for done, entry in enumerate(entries, 1):
-        reference = " ".join(entry.text.split())
-        words.append(len(reference.split()))
-        characters += len(reference)
         for name, text in _texts(recognizers, entry.input).items():
-            counts = jiwer.process_words(reference, text)
-            kinds[name].append((counts.substitutions, counts.deletions, counts.insertions))
-            letters = jiwer.process_characters(reference, text)
-            character_errors[name] += letters.substitutions + letters.deletions + letters.insertions
+            texts[name].append(text)
         if on_item:
             on_item(done, len(entries))
-    found = {
-        name: ItemErrors(
-            tuple(item[0] for item in items),
-            tuple(item[1] for item in items),
-            tuple(item[2] for item in items),
-            character_errors[name],
-        )
-        for name, items in kinds.items()
-    }
-    return References(manifest_fingerprint(manifest), tuple(words), characters), found
+    references = [entry.text for entry in entries]
+    found = {name: count_text_errors(references, answers) for name, answers in texts.items()}
+    return describe_references(manifest_fingerprint(manifest), references), found
+
+
+def count_text_errors(references: Sequence[str], texts: Sequence[str]) -> ItemErrors:
+    """Count the errors in answers to the same items; both are split into words at white space."""
+    kinds: list[tuple[int, int, int]] = []
+    characters = 0
+    for said, text in zip(references, texts, strict=True):
+        reference = " ".join(said.split())
+        counts = jiwer.process_words(reference, text)
+        kinds.append((counts.substitutions, counts.deletions, counts.insertions))
+        letters = jiwer.process_characters(reference, text)
+        characters += letters.substitutions + letters.deletions + letters.insertions
+    substitutions, deletions, insertions = zip(*kinds, strict=True) if kinds else ((), (), ())
+    return ItemErrors(substitutions, deletions, insertions, characters)
+
+
+def describe_references(fingerprint: str, references: Sequence[str]) -> References:
+    """Count words and characters of what was said, white space normalised."""
+    normal = [said.split() for said in references]
+    return References(fingerprint, tuple(map(len, normal)), sum(len(" ".join(words)) for words in normal))
 
 
 def _texts(recognizers: Mapping[str, Recognizer], path: str) -> dict[str, str]:

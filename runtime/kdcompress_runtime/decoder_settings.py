@@ -28,11 +28,11 @@ _RANGES: dict[str, tuple[type, float, float]] = {
     "beam_width": (int, 1, _MOST_BEAMS),
     "beam_prune_logp": (float, -1e4, 0.0),
     "token_min_logp": (float, -1e4, 0.0),
-    "alpha": (float, *_NATS),
+    "alpha": (float, 0.0, 1e4),
     "beta": (float, *_NATS),
     "unk_score": (float, *_NATS),
     "score_boundary": (bool, 0, 1),
-    "blank_skip": (float, 0.0, 1.0),
+    "blank_skip": (float, 1e-9, 1.0),
     "lookahead": (bool, 0, 1),
 }
 """Options of a decoder: kind and range. A subset of ``DecoderOptions``, and a fixed one: it is part of the format."""
