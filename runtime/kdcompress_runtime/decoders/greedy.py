@@ -67,7 +67,10 @@ class GreedyDecoder:
         return GreedyState(frame=0, last=self._blank, begin=0, peak=0.0, log_prob=0.0, count=0, tail=None)
 
     def advance(self, state: GreedyState, log_probs: NDArray[np.float32]) -> GreedyState:
-        """State after ``log_probs`` of shape ``(T, C)``; one numpy pass, no loop over frames.
+        """State after ``log_probs`` of shape ``(T, C)``.
+
+        A chunk is a few frames: the labels are found at once, and their runs in a loop, which costs less than numpy's
+        calls do there and little over minutes.
 
         Raises:
             OptionsError: the shape is not ``(T, C)``.
@@ -75,32 +78,27 @@ class GreedyDecoder:
         check_frames(log_probs, self._classes)
         if not len(log_probs):
             return state
-        labels = penalise_blank(log_probs, self._blank, self._penalty).argmax(axis=1)
-        chosen = log_probs[np.arange(len(labels)), labels].astype(np.float64)
-        # cumsum adds one by one, so the sum does not depend on where the frames are cut.
-        total = np.cumsum(np.concatenate(([state.log_prob], chosen)))[-1]
-
-        # The run in progress stands before the new frames as if it were one frame.
-        labels = np.concatenate(([state.last], labels))
-        changes = np.flatnonzero(labels[1:] != labels[:-1]) + 1
-        first = np.concatenate(([0], changes))
-        peaks = np.maximum.reduceat(np.concatenate(([state.peak], chosen)), first)
-        begins = first + (state.frame - 1)
-        begins[0] = state.begin
-        over = np.flatnonzero(labels[first[:-1]] != self._blank)
-        tail = state.tail
-        if over.size:
-            tokens = (labels[first], begins, changes + (state.frame - 1), peaks)
-            tail = _Piece(tail, _Tokens._make(tuple(column[over].tolist()) for column in tokens))
-        return GreedyState(
-            frame=state.frame + len(log_probs),
-            last=int(labels[-1]),
-            begin=int(begins[-1]),
-            peak=float(peaks[-1]),
-            log_prob=float(total),
-            count=state.count + int((labels[changes] != self._blank).sum()),
-            tail=tail,
-        )
+        if self._penalty:
+            labels = penalise_blank(log_probs, self._blank, self._penalty).argmax(axis=1)
+            chosen = log_probs[np.arange(len(labels)), labels]
+        else:
+            labels, chosen = log_probs.argmax(axis=1), log_probs.max(axis=1)
+        frame, last, begin, peak = state.frame, state.last, state.begin, state.peak
+        total, count = state.log_prob, state.count
+        over: list[tuple[int, int, int, float]] = []
+        for label, log_prob in zip(labels.tolist(), chosen.tolist(), strict=True):
+            # Added one by one, so the sum does not depend on where the frames are cut.
+            total += log_prob
+            if label != last:
+                if last != self._blank:
+                    over.append((last, begin, frame, peak))
+                count += label != self._blank
+                last, begin, peak = label, frame, log_prob
+            elif log_prob > peak:
+                peak = log_prob
+            frame += 1
+        tail = _Piece(state.tail, _Tokens(*zip(*over, strict=True))) if over else state.tail
+        return GreedyState(frame, last, begin, peak, total, count, tail)
 
     def best(self, state: GreedyState, *, final: bool = True) -> Hypothesis:  # noqa: ARG002  # nothing hangs on it
         """The tokens of the alignment, with their frames."""
