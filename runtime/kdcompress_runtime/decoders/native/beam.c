@@ -27,17 +27,20 @@ static const uint64_t MAGIC = UINT64_C(0x31304D414542444B); /* "KDBEAM01" */
 
 typedef struct {
     uint64_t magic;
-    int64_t size; /* of the whole block */
+    int64_t size;    /* of the whole block */
+    int64_t settled; /* tokens of history: all beams begin with them, and no node holds them */
     int32_t beams, nodes;
     int32_t quiet; /* whether the last frame was nearly certain to be blank */
     int32_t classes, words, order, trie_nodes, hot_states;
+    int32_t reserved[2]; /* to a multiple of 16 bytes, as work space is divided */
 } Header;
 
 /* One token of an alignment, held in frames begin..end-1. */
 typedef struct {
     int32_t before, token;
     int64_t begin, end;
-    double peak; /* largest log-probability of the token in these frames */
+    double peak;  /* largest log-probability of the token in these frames */
+    uint64_t key; /* hash of the prefix that ends with it */
 } Node;
 
 /* One prefix. `_b` is about alignments that end in blank, `_t` about those that end in the last token. */
@@ -92,7 +95,7 @@ typedef struct {
     uint64_t *memo_key;             /* prefixes whose bonus is remembered */
     double *memo;
     int32_t *context; /* one more context */
-    int64_t beams, node_count, frame;
+    int64_t beams, node_count, settled_before, frame;
     int32_t quiet, failed;
 } Search;
 
@@ -184,7 +187,7 @@ static int sound(const KdTables *t, char *block, int64_t size)
         return 0;
     if (h->classes != t->classes || h->words != t->words || h->order != t->order)
         return 0;
-    if (h->trie_nodes != t->trie_nodes || h->hot_states != t->hot_states)
+    if (!within(h->settled, 0, INT64_MAX / 2) || h->trie_nodes != t->trie_nodes || h->hot_states != t->hot_states)
         return 0;
     if (size != (int64_t)sizeof(Header) + h->beams * stride + h->nodes * (int64_t)sizeof(Node))
         return 0;
@@ -216,6 +219,7 @@ static int load(Search *s, const void *block, int64_t size)
     s->beams = h.beams;
     s->node_count = h.nodes;
     s->quiet = h.quiet;
+    s->settled_before = h.settled;
     memmove(s->nodes, s->now + h.beams * s->stride, (size_t)h.nodes * sizeof(Node));
     return 1;
 }
@@ -226,8 +230,8 @@ static int64_t store(Search *s)
     const KdTables *t = s->tables;
     int64_t beam_bytes = s->beams * s->stride, node_bytes = s->node_count * (int64_t)sizeof(Node);
     int64_t size = (int64_t)sizeof(Header) + beam_bytes + node_bytes;
-    Header h = {MAGIC,      size,     (int32_t)s->beams, (int32_t)s->node_count, s->quiet,
-                t->classes, t->words, t->order,          t->trie_nodes,          t->hot_states};
+    Header h = {MAGIC,    size,       s->settled_before, (int32_t)s->beams, (int32_t)s->node_count,
+                s->quiet, t->classes, t->words,          t->order,          t->trie_nodes, t->hot_states, {0, 0}};
     memcpy(s->start, &h, sizeof h);
     memmove(s->start + sizeof h, s->now, (size_t)beam_bytes);
     memmove(s->start + sizeof h + beam_bytes, s->nodes, (size_t)node_bytes);
@@ -236,9 +240,15 @@ static int64_t store(Search *s)
 
 /* ---- history ------------------------------------------------------------------------------------------------- */
 
-static int32_t add_node(Search *s, int32_t before, int32_t token, int64_t begin, int64_t end, double peak)
+/* Give the last token of a beam a node, in the alignment that ends in blank or in the other one. */
+static int32_t add_node(Search *s, const Beam *b, int blank, int64_t end)
 {
-    Node node = {before, token, begin, end, peak};
+    Node node = {blank ? b->before_b : b->before_t,
+                 b->last,
+                 blank ? b->begin_b : b->begin_t,
+                 blank ? b->end_b : end,
+                 blank ? b->peak_b : b->peak_t,
+                 b->key};
     s->nodes[s->node_count] = node;
     return (int32_t)s->node_count++;
 }
@@ -250,13 +260,13 @@ static int32_t close_last(Search *s, int64_t i, int from_blank)
     int stays_blank = old->best_b >= old->best_t;
     if (from_blank) {
         if (old->closed_b == OPEN)
-            old->closed_b = add_node(s, old->before_b, old->last, old->begin_b, old->end_b, old->peak_b);
+            old->closed_b = add_node(s, old, 1, 0);
         if (stays_blank)
             stay->closed_b = old->closed_b;
         return old->closed_b;
     }
     if (s->closed_t[i] == OPEN)
-        s->closed_t[i] = add_node(s, old->before_t, old->last, old->begin_t, s->frame, old->peak_t);
+        s->closed_t[i] = add_node(s, old, 0, s->frame);
     if (!stays_blank)
         stay->closed_b = s->closed_t[i];
     return s->closed_t[i];
@@ -286,13 +296,17 @@ static int same_token(const Node *one, const Node *two, int wholly)
 
 static int32_t depth_of(const Search *s, int32_t node) { return node < 0 ? 0 : s->depth[node]; }
 
-/* How many leading tokens all alignments share (`wholly`: their ends, too); gives every reached node its depth. */
+static void measure_depths(Search *s)
+{
+    for (int64_t i = 0; i < s->node_count; i++)
+        s->depth[i] = 1 + depth_of(s, s->nodes[i].before);
+}
+
+/* How many leading tokens all alignments share (`wholly`: their ends, too): looks at nodes that are reached. */
 static int32_t shared_depth(Search *s, int wholly)
 {
     int32_t shared = INT32_MAX;
-    for (int64_t i = 0; i < s->node_count; i++)
-        if (s->moved[i])
-            s->depth[i] = 1 + depth_of(s, s->nodes[i].before);
+    measure_depths(s);
     for (int64_t i = 0; i < s->beams; i++) {
         const Beam *b = beam_at(s->now, s->stride, i);
         int32_t in_blank = has_blank(b) ? depth_of(s, head_b(b)) : INT32_MAX;
@@ -343,6 +357,7 @@ static int64_t settle(Search *s)
         s->nodes[kept++] = node;
     }
     s->node_count = kept;
+    s->settled_before += shared;
     for (int64_t i = 0; i < s->beams; i++) {
         Beam *b = beam_at(s->now, s->stride, i);
         b->before_b = b->before_b < 0 || b->closed_b != OPEN ? ROOT : s->moved[b->before_b];
@@ -645,6 +660,48 @@ static void rest(const Search *s, Beam *b)
     b->sum_t = b->best_t = -INFINITY;
 }
 
+/* Hash of the first tokens of a beam, up to `depth`; 0 where it has fewer. Nodes know their depths. */
+static uint64_t key_at(const Search *s, const Beam *b, int64_t depth)
+{
+    int blank = b->best_b >= b->best_t, open = b->last >= 0 && (!blank || b->closed_b == OPEN);
+    int32_t node = blank ? head_b(b) : b->before_t;
+    if (open && depth == depth_of(s, node) + 1)
+        return b->key;
+    while (depth_of(s, node) > depth)
+        node = s->nodes[node].before;
+    return node >= 0 && s->depth[node] == depth ? s->nodes[node].key : 0;
+}
+
+static int64_t tokens_of(const Search *s, const Beam *b)
+{
+    int blank = b->best_b >= b->best_t;
+    return depth_of(s, blank ? head_b(b) : b->before_t) + (b->last >= 0 && (!blank || b->closed_b == OPEN));
+}
+
+/* Drop the beams whose old tokens are not those of the best one. */
+static void forget(Search *s)
+{
+    int64_t top = 0, kept = 0;
+    for (int64_t i = 1; i < s->beams; i++) {
+        const Beam *b = beam_at(s->now, s->stride, i), *best = beam_at(s->now, s->stride, top);
+        if (b->total + bonus_of(b) > best->total + bonus_of(best))
+            top = i;
+    }
+    measure_depths(s);
+    const Beam *best = beam_at(s->now, s->stride, top);
+    int64_t depth = tokens_of(s, best) - s->tables->history;
+    if (depth < 1) /* what is settled, all have in common */
+        return;
+    uint64_t key = key_at(s, best, depth);
+    for (int64_t i = 0; i < s->beams; i++) {
+        if (key_at(s, beam_at(s->now, s->stride, i), depth) != key)
+            continue;
+        memmove(s->now + kept * s->stride, s->now + i * s->stride, (size_t)s->stride);
+        kept++;
+    }
+    s->beams = kept;
+}
+
 static int64_t least(int64_t one, int64_t two) { return one < two ? one : two; }
 
 /* Whether there is room for a frame that may emit `count` tokens; if not, how much is wanted. */
@@ -723,6 +780,8 @@ KD_API int32_t kd_advance(const KdTables *t, const void *block, int64_t size, vo
             for (int64_t i = 0; i < s.beams; i++)
                 stay(&s, beam_at(s.now, s.stride, i));
         s.quiet = quiet;
+        if ((s.frame + 1) % t->forget_every == 0)
+            forget(&s);
         if (s.failed)
             return KD_LM_FAILED;
     }
@@ -749,7 +808,8 @@ static int64_t trace(const Search *s, const Beam *b, int64_t frame, Node *end)
     int32_t node = blank ? head_b(b) : b->before_t;
     int64_t count = 0;
     if (b->last >= 0 && (!blank || b->closed_b == OPEN)) {
-        Node last = {ROOT, b->last, blank ? b->begin_b : b->begin_t, blank ? b->end_b : frame, blank ? b->peak_b : b->peak_t};
+        Node last = {ROOT, b->last, blank ? b->begin_b : b->begin_t, blank ? b->end_b : frame,
+                     blank ? b->peak_b : b->peak_t, b->key};
         if (end)
             end[-1] = last;
         count++;
@@ -779,9 +839,9 @@ KD_API int64_t kd_stable(const KdTables *t, const void *block, int64_t size, voi
     for (int64_t i = 0; i < s.beams; i++) { /* give the last token of every alignment a node */
         Beam *b = beam_at(s.now, s.stride, i);
         if (b->closed_b == OPEN)
-            b->closed_b = add_node(&s, b->before_b, b->last, b->begin_b, b->end_b, b->peak_b);
+            b->closed_b = add_node(&s, b, 1, 0);
         if (b->best_t > -INFINITY)
-            b->before_t = add_node(&s, b->before_t, b->last, b->begin_t, b->begin_t + 1, b->peak_t);
+            b->before_t = add_node(&s, b, 0, 0);
     }
     reach_none(&s);
     for (int64_t i = 0; i < s.beams; i++) {

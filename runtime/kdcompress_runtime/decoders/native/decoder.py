@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdcompress_runtime.decoders.base import Hypothesis, check_frames
+from kdcompress_runtime.decoders.beam import FORGET_EVERY, HISTORY
 from kdcompress_runtime.decoders.native import library
 from kdcompress_runtime.decoders.native.tables import FusionTables
-from kdcompress_runtime.errors import OptionsError
+from kdcompress_runtime.errors import OptionsError, PicklingRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import NoReturn
 
     from numpy.typing import NDArray
 
     from kdcompress_runtime.decoders.fusion import Fusion
 
 _MOST_BEAMS = 1 << 30
-_COUNTS = struct.Struct("<16xii")
+_COUNTS = struct.Struct("<24xii")
 """Beams and nodes, where a block begins."""
 
 
@@ -79,6 +81,8 @@ class NativeBeamDecoder:
             classes=classes,
             blank=blank_id,
             width=self._width,
+            history=HISTORY,
+            forget_every=FORGET_EVERY,
             prune=beam_prune_logp,
             floor=token_min_logp,
             penalty=blank_penalty,
@@ -203,8 +207,8 @@ class NativeBeamDecoder:
             raise OptionsError("hotwords need the spelling of the tokens; build the decoder with build_decoder()")
         return _build(self._arguments, self._fusion.with_hotwords(hotwords))
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _build, (self._arguments, self._fusion)
+    def __reduce__(self) -> NoReturn:
+        raise PicklingRefusedError("a decoder lives in one process; call build_decoder() in the other one, too")
 
     def _work(self, beams: int, nodes: int, ranks: int) -> NDArray[np.uint8]:
         return np.empty(self._library.kd_work_size(self._tables, beams, nodes, ranks), np.uint8)

@@ -31,6 +31,7 @@ typedef struct {
     int32_t letters;      /* distinct letters */
     int32_t hot_states;   /* 0: no hotwords */
     int32_t hot_start;    /* state before the first letter */
+    int32_t history, forget_every; /* as in decoders/beam.py */
     int32_t reserved;
     double prune, floor, penalty;
     double quiet;         /* log-probability of blank from which frames may be skipped; infinity: never */

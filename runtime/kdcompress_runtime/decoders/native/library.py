@@ -27,7 +27,9 @@ MAX_ORDER = 32
 ScoreFunction = ctypes.CFUNCTYPE(c_double, POINTER(c_int32), c_int32, c_int32)
 """``KdScore``: context, its length, word."""
 
-NODE = np.dtype([("before", "<i4"), ("token", "<i4"), ("begin", "<i8"), ("end", "<i8"), ("peak", "<f8")])
+NODE = np.dtype(
+    [("before", "<i4"), ("token", "<i4"), ("begin", "<i8"), ("end", "<i8"), ("peak", "<f8"), ("key", "<u8")]
+)
 """``Node``: one token of an alignment."""
 FOUND = np.dtype(
     [
@@ -62,6 +64,8 @@ class Tables(ctypes.Structure):
         ("letters", c_int32),
         ("hot_states", c_int32),
         ("hot_start", c_int32),
+        ("history", c_int32),
+        ("forget_every", c_int32),
         ("reserved", c_int32),
         ("prune", c_double),
         ("floor", c_double),

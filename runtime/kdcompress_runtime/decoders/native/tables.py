@@ -58,7 +58,8 @@ class FusionTables:
 
     def failure(self) -> BaseException | None:
         """Why the language model gave no number in this thread, if it said so."""
-        return self._failures.__dict__.pop("error", None)
+        failure: BaseException | None = self._failures.__dict__.pop("error", None)
+        return failure
 
     def _add_language_model(self, fusion: Fusion) -> None:
         tables, lm = self._tables, fusion.lm
