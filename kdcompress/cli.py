@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdcompress import __version__, console
-from kdcompress.commands import exporting, preparing, shrinking, training, using
+from kdcompress.commands import decoding, exporting, preparing, shrinking, training, using
 from kdcompress.commands.options import FAILED, INTERRUPTED
 from kdcompress_runtime.errors import KdcompressError
 
@@ -28,7 +28,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(preparing.app, name="prepare")
-for stage in (training, shrinking, exporting, using):
+app.add_typer(decoding.lm_app, name="lm")
+for stage in (training, shrinking, exporting, decoding, using):
     app.add_typer(stage.app)
 
 

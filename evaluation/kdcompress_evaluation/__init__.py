@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kdcompress_evaluation.decoding import Decoding
     from kdcompress_evaluation.pipeline import EvalOptions, evaluate
     from kdcompress_evaluation.summary import Summary
 
-__all__ = ["EvalOptions", "Summary", "evaluate"]
+__all__ = ["Decoding", "EvalOptions", "Summary", "evaluate"]
 
-_HOMES = {"EvalOptions": "pipeline", "Summary": "summary", "evaluate": "pipeline"}
+_HOMES = {"Decoding": "decoding", "EvalOptions": "pipeline", "Summary": "summary", "evaluate": "pipeline"}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for

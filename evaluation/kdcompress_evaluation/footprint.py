@@ -1,7 +1,7 @@
 """Peak memory of loading a bundle and streaming one utterance, measured in a process of its own.
 
-``python -m kdcompress_evaluation.footprint BUNDLE PRECISION AUDIO [DECODER]`` writes one line of JSON; ``DECODER``
-holds the decoder's options as JSON.
+``python -m kdcompress_evaluation.footprint BUNDLE PRECISION AUDIO [DECODING]`` writes one line of JSON; ``DECODING``
+is a JSON object with the decoder's ``options`` and the path of its ``lm``, or null.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 
 import psutil
 
+from kdcompress_evaluation.decoding import Decoding
 from kdcompress_runtime.audio import read_audio
 from kdcompress_runtime.bundle import Bundle
 from kdcompress_runtime.decoders import DecoderOptions
 from kdcompress_runtime.errors import KdcompressError
-from kdcompress_runtime.recognizer import Recognizer
 
 _TIMEOUT = 300
 
@@ -36,10 +36,12 @@ class Footprint:
 
 
 def measure_footprint(
-    bundle: Path, precision: str, audio: Path, decoder: DecoderOptions
+    bundle: Path, precision: str, audio: Path, decoding: Decoding
 ) -> tuple[Footprint | None, str | None]:
     """Measure in a fresh interpreter; returns the footprint, or ``None`` and why there is none."""
-    arguments = [str(bundle), precision, str(audio), json.dumps(asdict(decoder))]
+    options = None if decoding.options is None else asdict(decoding.options)
+    more = json.dumps({"options": options, "lm": None if decoding.lm is None else str(decoding.lm)})
+    arguments = [str(bundle), precision, str(audio), more]
     command = [sys.executable, "-m", "kdcompress_evaluation.footprint", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=True)  # noqa: S603
@@ -50,7 +52,7 @@ def measure_footprint(
         return None, str(error)
 
 
-def stream_once(bundle: Path, precision: str, audio: Path, decoder: DecoderOptions) -> Footprint:
+def stream_once(bundle: Path, precision: str, audio: Path, decoding: Decoding) -> Footprint:
     """Load ``bundle`` in this process, stream ``audio`` in pieces of its chunk size, and read the memory.
 
     A model that takes whole recordings keeps the pieces and runs at the end: that is what it needs.
@@ -62,7 +64,7 @@ def stream_once(bundle: Path, precision: str, audio: Path, decoder: DecoderOptio
     samples, rate = read_audio(audio, sample_rate=metadata.input.sample_rate)
     process = psutil.Process()
     imported = int(process.memory_info().rss)
-    recognizer = Recognizer.from_dir(bundle, precision=precision, decoder=decoder)
+    recognizer = decoding.open(bundle, precision)
     loaded = int(process.memory_info().rss)
     stream = recognizer.create_stream()
     piece = metadata.chunk_frames * metadata.input.units_per_frame
@@ -91,12 +93,17 @@ def _peak(process: psutil.Process) -> int:
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
+def _decoding(text: str) -> Decoding:
+    row = json.loads(text)
+    options, lm = row["options"], row["lm"]
+    return Decoding(None if options is None else DecoderOptions(**options), None if lm is None else Path(lm))
+
+
 def main(arguments: list[str]) -> int:
     """Run ``stream_once`` for the command line; returns the exit code."""
     try:
         bundle, precision, audio, *more = arguments
-        decoder = DecoderOptions(**json.loads(more[0])) if more else DecoderOptions()
-        found = stream_once(Path(bundle), precision, Path(audio), decoder)
+        found = stream_once(Path(bundle), precision, Path(audio), _decoding(more[0]) if more else Decoding())
     except (KdcompressError, TypeError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdcompress_evaluation.decoding import Decoding
 from kdcompress_evaluation.derive import ROWS, rows_path, summarise
 from kdcompress_evaluation.errors import RowsError
 from kdcompress_evaluation.footprint import measure_footprint
@@ -20,7 +21,6 @@ from kdcompress_evaluation.scoring import NORMALISERS
 from kdcompress_evaluation.speed import SpeedRecord, TimedUtterance, measure_speed, pick_utterances
 from kdcompress_evaluation.summary import SCHEMA, RunInfo, Summary
 from kdcompress_evaluation.variants import find_baseline, plan_variants
-from kdcompress_runtime.decoders import DecoderOptions
 from kdcompress_runtime.errors import KdcompressError, OptionsError
 from kdcompress_runtime.manifest import read_manifest
 
@@ -44,8 +44,8 @@ class EvalOptions:
     """Variant or bundle that others are compared with; the first bundle (its float32) when left out."""
     precisions: str = "default"
     """``default`` (what each bundle loads by itself), ``all``, or one precision by name."""
-    decoder: DecoderOptions = field(default_factory=DecoderOptions)
-    """Decoder of every variant."""
+    decoding: Decoding = field(default_factory=Decoding)
+    """Decoder of every variant; left out, each bundle's own."""
     normaliser: str = "plain"
     """Key of ``scoring.NORMALISERS``."""
     resamples: int = 2000
@@ -100,7 +100,7 @@ def evaluate(
     options = options or EvalOptions()
     report = on_progress or _silent
     run = _plan(bundles, manifests, options)
-    recognizers = load_recognizers(run.variants, options.decoder)
+    recognizers = load_recognizers(run.variants, options.decoding)
     try:
         (output / ROWS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -112,7 +112,7 @@ def evaluate(
             manifest,
             run.variants,
             recognizers,
-            decoder=options.decoder,
+            decoder=run.decoder,
             on_progress=lambda done, total, name=manifest.name: report(f"recognise {name}", done, total),  # type: ignore[misc]
         )
     _measure(output, run, recognizers, options, report)
@@ -136,7 +136,7 @@ def _plan(bundles: Sequence[Path], manifests: Mapping[str, Path], options: EvalO
         variants=tuple(variants),
         baseline=baseline.name,
         manifests=tuple(plan_manifest(name, Path(path)) for name, path in manifests.items()),
-        decoder=asdict(options.decoder),
+        decoder=options.decoding.describe(),
         normaliser=options.normaliser,
         resamples=options.resamples,
         seed=options.seed,
@@ -172,7 +172,7 @@ def _measure(
     for number, variant in enumerate(run.variants if utterances else ()):
         longest = max(utterances, key=lambda utterance: utterance.duration)
         found, why = measure_footprint(
-            Path(variant.bundle_path), variant.precision, Path(longest.path), options.decoder
+            Path(variant.bundle_path), variant.precision, Path(longest.path), options.decoding
         )
         if found is not None:
             footprints[variant.name] = found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -16,16 +16,16 @@ from kdcompress_evaluation.summary import SCHEMA, ManifestInfo
 from kdcompress_runtime.audio import read_audio
 from kdcompress_runtime.errors import AudioError, KdcompressError, ManifestError, MissingDependencyError
 from kdcompress_runtime.manifest import manifest_fingerprint, read_manifest
-from kdcompress_runtime.recognizer import Recognizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from kdcompress_evaluation.decoding import Decoding
     from kdcompress_evaluation.variants import VariantInfo
-    from kdcompress_runtime.decoders import DecoderOptions
     from kdcompress_runtime.manifest import ManifestEntry
+    from kdcompress_runtime.recognizer import Recognizer
 
 
 @dataclass(frozen=True)
@@ -53,19 +53,16 @@ def plan_manifest(name: str, path: Path) -> ManifestInfo:
     return ManifestInfo(name=name, path=str(path), fingerprint=manifest_fingerprint(path), utterances=len(seen))
 
 
-def load_recognizers(variants: Sequence[VariantInfo], decoder: DecoderOptions) -> dict[str, Recognizer]:
-    """Load every variant with the runtime's default session: one thread, spinning off.
+def load_recognizers(variants: Sequence[VariantInfo], decoding: Decoding) -> dict[str, Recognizer]:
+    """Load every variant.
 
     Raises:
         KdcompressError: a bundle cannot be used.
     """
-    return {
-        variant.name: Recognizer.from_dir(Path(variant.bundle_path), precision=variant.precision, decoder=decoder)
-        for variant in variants
-    }
+    return {variant.name: decoding.open(Path(variant.bundle_path), variant.precision) for variant in variants}
 
 
-def row_identity(variant: VariantInfo, manifest: ManifestInfo, decoder: DecoderOptions) -> dict[str, Any]:
+def row_identity(variant: VariantInfo, manifest: ManifestInfo, decoder: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that decides a row's content; rows of another identity are never mixed in."""
     return {
         "schema": SCHEMA,
@@ -75,7 +72,7 @@ def row_identity(variant: VariantInfo, manifest: ManifestInfo, decoder: DecoderO
         "geometry_sha256": variant.geometry_sha256,
         "manifest": manifest.name,
         "manifest_fingerprint": manifest.fingerprint,
-        "decoder": asdict(decoder),
+        "decoder": dict(decoder),
         "onnxruntime": onnxruntime.__version__,
     }
 
@@ -86,7 +83,7 @@ def recognise_manifest(
     variants: Sequence[VariantInfo],
     recognizers: Mapping[str, Recognizer],
     *,
-    decoder: DecoderOptions,
+    decoder: Mapping[str, Any],
     on_progress: Callable[[int, int], None],
 ) -> None:
     """Append the rows that are missing; each utterance is read once and given to every variant in turn.

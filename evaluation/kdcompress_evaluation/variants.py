@@ -177,8 +177,11 @@ def find_baseline(variants: Sequence[VariantInfo], wanted: str | None) -> Varian
 
 
 def _geometry(metadata: BundleMetadata) -> str:
-    """Hash of the metadata without names, hashes and records of the past."""
-    bare = replace(metadata, name="", measured={}, provenance={}, files={}, models=(), default_precision="")
+    """Hash of the metadata without names, hashes of models and records of the past."""
+    settings = metadata.decoder_settings
+    needed = (settings.lm, settings.lexicon) if settings is not None else ()
+    decoding = {name: metadata.files[name] for name in needed if name is not None}
+    bare = replace(metadata, name="", measured={}, provenance={}, files=decoding, models=(), default_precision="")
     return hashlib.sha256(json.dumps(asdict(bare), sort_keys=True).encode()).hexdigest()
 
 

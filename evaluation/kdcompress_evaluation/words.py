@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kdcompress_evaluation.decoding import BUNDLE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -87,6 +89,8 @@ def plural(count: int, noun: str) -> str:
 def decoder(options: Mapping[str, object]) -> str:
     """``greedy``, or the options of a search that has some."""
     kind = str(options.get("kind", ""))
+    if kind == BUNDLE:
+        return "each bundle's own"
     hidden = {"kind", *(() if options.get("blank_penalty") else ("blank_penalty",))}
     if kind == "greedy":
         hidden |= set(options) - {"blank_penalty"}

@@ -16,8 +16,20 @@ SetOption = Annotated[
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Override the recipe's seed.")]
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder or .zip of `kdcompress export`.")]
-DecoderOption = Annotated[str, typer.Option("--decoder", help="greedy, beam or pyctcdecode.")]
-BeamOption = Annotated[int, typer.Option("--beam-width", help="Prefixes kept, for beam and pyctcdecode.")]
+DecoderOption = Annotated[
+    str | None,
+    typer.Option("--decoder", help="greedy, beam or pyctcdecode; as the bundle was tuned when left out, or greedy."),
+]
+BeamOption = Annotated[int | None, typer.Option("--beam-width", help="Prefixes kept; implies --decoder beam.")]
+LmOption = Annotated[
+    Path | None, typer.Option("--lm", metavar="FILE", help="Language model (ARPA, .kdlm, KenLM); implies beam.")
+]
+AlphaOption = Annotated[float | None, typer.Option("--alpha", help="Weight of the language model.")]
+BetaOption = Annotated[float | None, typer.Option("--beta", help="Nats for each word (or token) beside it.")]
+BlankOption = Annotated[float | None, typer.Option("--blank-penalty", help="Nats taken from the blank.")]
+LexiconOption = Annotated[
+    Path | None, typer.Option("--lexicon", metavar="FILE", help="The only words there may be; implies beam.")
+]
 PrecisionOption = Annotated[
     str | None, typer.Option("--precision", help="float32 or int8; the bundle's default when left out.")
 ]

@@ -5,16 +5,24 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from kdcompress import console
-from kdcompress.commands.options import FAILED, BeamOption, BundleArgument, DecoderOption, PrecisionOption
+from kdcompress.commands.options import (
+    FAILED,
+    AlphaOption,
+    BeamOption,
+    BetaOption,
+    BlankOption,
+    BundleArgument,
+    DecoderOption,
+    LexiconOption,
+    LmOption,
+    PrecisionOption,
+)
 from kdcompress_runtime.errors import OptionsError
-
-if TYPE_CHECKING:
-    from kdcompress_runtime.decoders import DecoderOptions
 
 app = typer.Typer()
 
@@ -24,33 +32,59 @@ def transcribe(
     bundle: BundleArgument,
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Audio files.")],
     stream: Annotated[bool, typer.Option("--stream", help="Print partial results as they come.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a file.")] = False,
+    endpoint: Annotated[bool, typer.Option("--endpoint", help="Cut at silences: a line for each utterance.")] = False,
+    words: Annotated[bool, typer.Option("--words", help="Times and confidence of each word, too.")] = False,
+    nbest: Annotated[int, typer.Option("--nbest", min=1, help="Hypotheses of each whole file, best first.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON objects, one a line.")] = False,
     precision: PrecisionOption = None,
-    decoder: DecoderOption = "greedy",
-    beam_width: BeamOption = 16,
+    decoder: DecoderOption = None,
+    beam_width: BeamOption = None,
+    lm: LmOption = None,
+    alpha: AlphaOption = None,
+    beta: BetaOption = None,
+    blank_penalty: BlankOption = None,
+    lexicon: LexiconOption = None,
+    hotword: Annotated[
+        list[str] | None, typer.Option("--hotword", metavar="PHRASE[=NATS]", help="Listen for it; repeatable.")
+    ] = None,
+    hotwords: Annotated[
+        Path | None, typer.Option("--hotwords", metavar="FILE", help="The same, one a line of a file.")
+    ] = None,
 ) -> None:
     """Recognise audio files; a file that cannot be read is reported and the others go on."""
-    from kdcompress.transcribe import transcribe_file
-    from kdcompress_runtime import Recognizer
+    from kdcompress.decoding import DecodingRequest, parse_hotwords
+    from kdcompress.transcribe import TranscribeOptions, transcribe_file
+    from kdcompress_runtime.endpoint import EndpointRules
     from kdcompress_runtime.errors import AudioError
 
-    options = _decoder(decoder, beam_width)
-    recognizer = Recognizer.from_dir(bundle, precision=precision, decoder=options)
+    if nbest > 1 and (stream or endpoint):
+        raise OptionsError("--nbest goes with whole files; leave out --stream and --endpoint")
+    request = DecodingRequest(
+        kind=decoder,
+        options={"beam_width": beam_width, "alpha": alpha, "beta": beta, "blank_penalty": blank_penalty},
+        lm=lm,
+        lexicon=lexicon,
+        hotwords=parse_hotwords(hotword or [], hotwords),
+    )
+    recognizer = request.open(bundle, precision=precision)
+    options = TranscribeOptions(
+        stream=stream,
+        endpoint=EndpointRules() if endpoint else None,
+        as_json=as_json,
+        words=words,
+        nbest=nbest,
+        named=len(files) > 1,
+        hotwords=request.hotwords,
+    )
     failed = 0
     for file in files:
         try:
-            transcribe_file(recognizer, file, stream=stream, as_json=as_json, named=len(files) > 1)
+            transcribe_file(recognizer, file, options)
         except AudioError as problem:
             console.error(str(problem))
             failed += 1
     if failed:
         raise typer.Exit(FAILED)
-
-
-def _decoder(kind: str, beam_width: int) -> DecoderOptions:
-    from kdcompress_runtime.decoders import DecoderOptions
-
-    return DecoderOptions(kind=kind, beam_width=beam_width)
 
 
 @app.command("eval")
@@ -62,16 +96,26 @@ def evaluate_command(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="REPORT", help="Folder of the report.")],
     baseline: Annotated[str | None, typer.Option(help="Variant that the others are compared with.")] = None,
     precision: Annotated[str, typer.Option(help="default, all, float32 or int8.")] = "all",
-    decoder: DecoderOption = "greedy",
-    beam_width: BeamOption = 16,
+    decoder: DecoderOption = None,
+    beam_width: BeamOption = None,
+    lm: LmOption = None,
+    alpha: AlphaOption = None,
+    beta: BetaOption = None,
+    blank_penalty: BlankOption = None,
 ) -> None:
     """Report accuracy against size and latency: report.html, report.md, report.json and the raw rows."""
-    from kdcompress_evaluation import EvalOptions, evaluate
+    from kdcompress.decoding import DecodingRequest
+    from kdcompress_evaluation import Decoding, EvalOptions, evaluate
 
+    request = DecodingRequest(
+        kind=decoder,
+        options={"beam_width": beam_width, "alpha": alpha, "beta": beta, "blank_penalty": blank_penalty},
+        lm=lm,
+    )
     options = EvalOptions(
         baseline=baseline,
         precisions=precision,
-        decoder=_decoder(decoder, beam_width),
+        decoding=Decoding(request.decoder_options(), lm),
         command=shlex.join(["kdcompress", *sys.argv[1:]]),
     )
     with console.progress_bar("eval") as update:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -23,6 +24,7 @@ from kdcompress.commands import training
 from kdcompress.distill import fit
 from kdcompress.recipe_file import load_recipe
 from kdcompress.run import load_run
+from kdcompress_runtime import Result
 
 RATE = 8000
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -326,13 +328,14 @@ def test_json_is_one_object_a_line(capsys, bundle, audio):
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["file"] for row in rows] == files
     for row in rows:
-        assert set(row) == {"file", "text", "tokens", "timestamps", "log_prob"}
+        assert set(row) == {"file", *(field.name for field in dataclasses.fields(Result))}
+        assert " ".join(word["text"] for word in row["words"]) == row["text"]
         assert len(row["tokens"]) == len(row["timestamps"]) > 0
         assert row["timestamps"] == sorted(row["timestamps"])
     assert main(["transcribe", str(bundle), files[0], "--json", "--stream"]) == 0
     streamed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert streamed[-1]["text"] == rows[0]["text"]
-    assert all({"file", "at", "partial"} == set(row) for row in streamed[:-1])
+    assert all({"file", "at", "partial", "stable"} == set(row) for row in streamed[:-1])
     assert streamed[-2]["partial"] == rows[0]["text"] or len(streamed) > 2
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from kdcompress_evaluation import EvalOptions, evaluate
+from kdcompress_evaluation import Decoding, EvalOptions, evaluate
 from kdcompress_evaluation.derive import summarise
 from kdcompress_evaluation.errors import PairingError, RowsError
 from kdcompress_evaluation.scoring import plain
@@ -152,7 +152,8 @@ def test_changed_texts_or_decoder_are_recognised_anew(bundle: Path, make_manifes
     assert evaluate([bundle], {"m": two}, output, QUICK).variants[0].pooled.wer.value == 0.5
     identity = output / "rows" / "good-float32.m.identity.json"
     before = json.loads(identity.read_text(encoding="utf-8"))
-    beam = EvalOptions(resamples=1000, speed_utterances=0, decoder=DecoderOptions(kind="beam", beam_width=4))
+    decoding = Decoding(DecoderOptions(kind="beam", beam_width=4))
+    beam = EvalOptions(resamples=1000, speed_utterances=0, decoding=decoding)
     evaluate([bundle], {"m": two}, output, beam)
     assert json.loads(identity.read_text(encoding="utf-8")) != before
 

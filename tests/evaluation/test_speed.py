@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kdcompress_evaluation import EvalOptions, evaluate
+from kdcompress_evaluation.decoding import Decoding
 from kdcompress_evaluation.footprint import measure_footprint
 from kdcompress_evaluation.machine import describe_machine, parse_cpuinfo
 from kdcompress_evaluation.records import load
@@ -20,7 +21,6 @@ from kdcompress_evaluation.speed import (
     summarise_speed,
 )
 from kdcompress_evaluation.summary import Summary
-from kdcompress_runtime import DecoderOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,7 +126,7 @@ def test_times_are_kept_until_something_changes(make_bundle: Any, manifest: Path
 
 def test_footprint_does_not_count_this_process(bundle: Path, manifest: Path) -> None:
     ballast = bytearray(os.urandom(1)) * 200_000_000
-    found, why = measure_footprint(bundle, "float32", manifest.parent / "test-0.wav", DecoderOptions())
+    found, why = measure_footprint(bundle, "float32", manifest.parent / "test-0.wav", Decoding())
     assert why is None
     assert found is not None
     assert found.imported <= found.loaded <= found.peak < len(ballast)
@@ -137,7 +137,7 @@ def test_footprint_runs_from_anywhere_and_says_what_is_wrong(bundle: Path, manif
     audio = str(manifest.parent / "test-0.wav")
     done = subprocess.run([*command, audio], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["peak"] > 0
-    found, why = measure_footprint(bundle, "float32", tmp_path / "none.wav", DecoderOptions())
+    found, why = measure_footprint(bundle, "float32", tmp_path / "none.wav", Decoding())
     assert found is None
     assert why is not None
     assert "not found" in why
