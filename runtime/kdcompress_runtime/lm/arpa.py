@@ -235,7 +235,7 @@ class _Arpa:
         wrong = np.flatnonzero((fields != order + 1) & (fields != order + 2))
         if wrong.size:
             raise self._lines.error(
-                f"expected a number, {order} words and perhaps another number; found {fields[wrong[0]]} fields",
+                f"expected a number, {order} words and perhaps another number; fields found: {fields[wrong[0]]}",
                 int(lines[wrong[0]]),
             )
         tokens = np.array(block.split(), dtype=object)
