@@ -160,10 +160,9 @@ def _pyctcdecode(
 ) -> Decoder[Any]:
     from kdcompress_runtime.decoders.pyctcdecode import PyctcdecodeDecoder  # few need it
 
-    if lm is not None or lexicon is not None:
-        raise OptionsError("language models and lexicons are not built yet")
     return PyctcdecodeDecoder(
         vocabulary,
+        fusion=Fusion.build(options, vocabulary, lm=lm, lexicon=lexicon),
         beam_width=options.beam_width,
         beam_prune_logp=options.beam_prune_logp,
         token_min_logp=options.token_min_logp,

@@ -26,8 +26,16 @@ def align(
         The log-sum over all alignments, and the first frame of each token in the best one. ``-inf`` and no
         frames when T frames cannot hold the tokens.
     """
+    total, frames, _ = spans(log_probs, token_ids, blank_id)
+    return total, frames
+
+
+def spans(
+    log_probs: NDArray[np.float32] | NDArray[np.float64], token_ids: Sequence[int], blank_id: int
+) -> tuple[float, tuple[int, ...], tuple[int, ...]]:
+    """As ``align``, and for each token the frame after the last one that holds it in the best alignment."""
     if not len(log_probs):
-        return (-np.inf if token_ids else 0.0), ()
+        return (-np.inf if token_ids else 0.0), (), ()
     labels = np.full(2 * len(token_ids) + 1, blank_id)
     labels[1::2] = token_ids
     skip = np.zeros(len(labels), dtype=bool)  # a token may follow another one directly when they differ
@@ -45,8 +53,8 @@ def align(
         total = np.logaddexp.reduce(_arrivals(total, skip)) + emitted[frame]
     log_prob = float(np.logaddexp.reduce(total[-2:]))
     if log_prob == -np.inf:
-        return log_prob, ()
-    return log_prob, _trace(came_from, len(labels) - 1 - int(len(best) > 1 and best[-2] > best[-1]))
+        return log_prob, (), ()
+    return log_prob, *_trace(came_from, len(labels) - 1 - int(len(best) > 1 and best[-2] > best[-1]))
 
 
 def _arrivals(scores: NDArray[np.float64], skip: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
@@ -57,11 +65,13 @@ def _arrivals(scores: NDArray[np.float64], skip: NDArray[np.bool_]) -> list[NDAr
     return [scores, one, two]
 
 
-def _trace(came_from: NDArray[np.int8], position: int) -> tuple[int, ...]:
-    """First frame of each token on the best path that ends in ``position``."""
+def _trace(came_from: NDArray[np.int8], position: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """First frame of each token, and the one after its last, on the best path that ends in ``position``."""
     first: dict[int, int] = {}
+    end: dict[int, int] = {}
     for frame in range(len(came_from) - 1, -1, -1):
         if position % 2:
             first[position] = frame
+            end.setdefault(position, frame + 1)
         position -= int(came_from[frame, position])
-    return tuple(first[place] for place in sorted(first))
+    return tuple(first[place] for place in sorted(first)), tuple(end[place] for place in sorted(end))

@@ -198,7 +198,7 @@ class Fusion:
             lm, context = self._end_words(self.trie, standing.node, lm, context)
         if self.lm is not None and self.score_boundary:
             eos = self.lm.eos
-            lm = lm + np.array([self._weighted(one, eos) for one in context.tolist()], dtype=np.float64)
+            lm = lm + np.array([self.weighted(one, eos) for one in context.tolist()], dtype=np.float64)
         if self.hotwords is not None:
             hot = hot + self.hotwords.end_gain[standing.hot_state]
         return Ending(lm, hot, unfinished)
@@ -210,6 +210,17 @@ class Fusion:
             standing = self.extend(standing, np.array([token])).take(np.zeros(1, np.int64))
         ending = self.finish(standing)
         return float(ending.lm[0]), float(ending.hot[0])
+
+    def weighted(self, context: tuple[int, ...], word: int) -> float:
+        """Return ``alpha * ln P`` of a word by id, with ``unk_score`` where it is unknown; without ``beta``."""
+        if self.log_prob is None or not self.alpha:  # 0 * -inf would be no number
+            return 0.0
+        return self.alpha * (self.log_prob(context, word) + (0.0 if word else self.unk_score))
+
+    def followed(self, context: tuple[int, ...], word: int) -> tuple[int, ...]:
+        """The context after one more word."""
+        keep = 0 if self.lm is None else self.lm.order - 1
+        return (*context, word)[-keep:] if keep else ()
 
     def _spell(
         self, trie: Trie, standing: Standing, letters: NDArray[np.int64]
@@ -249,8 +260,8 @@ class Fusion:
         lm, context = lm.copy(), context.copy()
         words = np.maximum(_word_at(trie, node), 0).tolist()
         for index in np.flatnonzero((node != ROOT) & (lm > -np.inf)).tolist():
-            lm[index] += self._weighted(context[index], words[index]) + self.beta
-            context[index] = self._followed(context[index], words[index])
+            lm[index] += self.weighted(context[index], words[index]) + self.beta
+            context[index] = self.followed(context[index], words[index])
         return lm, context
 
     def _score_tokens(
@@ -260,18 +271,9 @@ class Fusion:
         scores, after = lm.copy(), context.copy()
         for row, before in enumerate(context[:, 0].tolist()):  # the same for all tokens
             for column, word in enumerate(words):
-                scores[row, column] += self._weighted(before, word) + self.beta
-                after[row, column] = self._followed(before, word)
+                scores[row, column] += self.weighted(before, word) + self.beta
+                after[row, column] = self.followed(before, word)
         return scores, after
-
-    def _weighted(self, context: tuple[int, ...], word: int) -> float:
-        if self.log_prob is None or not self.alpha:  # 0 * -inf would be no number
-            return 0.0
-        return self.alpha * (self.log_prob(context, word) + (0.0 if word else self.unk_score))
-
-    def _followed(self, context: tuple[int, ...], word: int) -> tuple[int, ...]:
-        keep = 0 if self.lm is None else self.lm.order - 1
-        return (*context, word)[-keep:] if keep else ()
 
     def _ahead(self, trie: Trie, node: NDArray[np.int64]) -> NDArray[np.float64]:
         if not self.lookahead or self.lm is None or self.lm_ids is not None or not self.alpha:
