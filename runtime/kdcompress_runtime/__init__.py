@@ -5,6 +5,8 @@ Imports numpy and onnxruntime, nothing else.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from kdcompress_runtime.audio import read_audio
 from kdcompress_runtime.bundle import Bundle, BundleMetadata
 from kdcompress_runtime.decoders import (
@@ -15,6 +17,7 @@ from kdcompress_runtime.decoders import (
     Hypothesis,
     build_decoder,
 )
+from kdcompress_runtime.endpoint import EndpointRules
 from kdcompress_runtime.errors import (
     AudioError,
     AudioFileNotFoundError,
@@ -25,20 +28,30 @@ from kdcompress_runtime.errors import (
     BundleUnsafeError,
     BundleVersionError,
     ExternalDataError,
+    ForkedProcessError,
     KdcompressError,
+    LanguageModelError,
+    LanguageModelFormatError,
+    LanguageModelNotFoundError,
     ManifestError,
     MissingDependencyError,
     ModelError,
     OptionsError,
     PicklingRefusedError,
+    StreamOverflowError,
     StreamStateError,
 )
+from kdcompress_runtime.events import Event
 from kdcompress_runtime.manifest import ManifestEntry, read_manifest
 from kdcompress_runtime.model import CtcModel, SessionOptions
 from kdcompress_runtime.recognizer import Recognizer
-from kdcompress_runtime.result import Result
+from kdcompress_runtime.result import Result, Word
 from kdcompress_runtime.stream import Stream
+from kdcompress_runtime.vad import Vad, VadRules
 from kdcompress_runtime.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from kdcompress_runtime.lm import LanguageModel, open_lm
 
 __all__ = [
     "AudioError",
@@ -55,10 +68,17 @@ __all__ = [
     "CtcModel",
     "Decoder",
     "DecoderOptions",
+    "EndpointRules",
+    "Event",
     "ExternalDataError",
+    "ForkedProcessError",
     "GreedyDecoder",
     "Hypothesis",
     "KdcompressError",
+    "LanguageModel",
+    "LanguageModelError",
+    "LanguageModelFormatError",
+    "LanguageModelNotFoundError",
     "ManifestEntry",
     "ManifestError",
     "MissingDependencyError",
@@ -69,9 +89,23 @@ __all__ = [
     "Result",
     "SessionOptions",
     "Stream",
+    "StreamOverflowError",
     "StreamStateError",
+    "Vad",
+    "VadRules",
     "Vocabulary",
+    "Word",
     "build_decoder",
+    "open_lm",
     "read_audio",
     "read_manifest",
 ]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    """Import language models on first use: who decodes without one does not pay for them."""
+    if name not in {"LanguageModel", "open_lm"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from kdcompress_runtime import lm
+
+    return getattr(lm, name)
