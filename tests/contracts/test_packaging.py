@@ -6,8 +6,13 @@ from the one that runs the tests.
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -25,18 +30,47 @@ PACKAGES = {
 }
 
 
-def run(*command: str | Path, cwd: Path = ROOT) -> str:
-    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
+NATIVE = "kdcompress_runtime/decoders/native/"
+LIBRARIES = (".so", ".dylib", ".dll")
+
+
+def run(*command: str | Path, cwd: Path = ROOT, **environ: str) -> str:
+    words, environ = [str(part) for part in command], {**os.environ, **environ}
+    done = subprocess.run(words, cwd=cwd, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
+def build(output: Path, kind: str, **environ: str) -> Path:
+    run(sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", output, ROOT, **environ)
+    (path,) = output.iterdir()
+    return path
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    output = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", output, ROOT)
-    (path,) = output.glob("*.whl")
-    return path
+    """With the compiled core, where there is a compiler."""
+    return build(tmp_path_factory.mktemp("wheel"), "wheel")
+
+
+@pytest.fixture(scope="module")
+def pure_wheel(tmp_path_factory) -> Path:
+    return build(tmp_path_factory.mktemp("pure"), "wheel", KDCOMPRESS_NO_NATIVE="1")
+
+
+@pytest.fixture
+def hatch_build(tmp_path, monkeypatch):
+    """The build hook as a module; what it would put into the checkout, it puts into ``tmp_path``."""
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "SOURCES", tmp_path)
+    monkeypatch.delenv("KDCOMPRESS_NO_NATIVE", raising=False)
+    return module
+
+
+def has_compiler() -> bool:
+    return any(shutil.which(name) for name in ("cc", "gcc", "clang"))
 
 
 def closure(requirements: list[str]) -> set[str]:
@@ -85,7 +119,7 @@ def environment(folder: Path, wheel: Path, extras: set[str]) -> Path:
 def test_wheel_holds_the_four_packages_whole(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    kinds = {".py", ".yaml", ".typed", ".html", ".jinja", ".j2", ".css", ".json"}
+    kinds = {".py", ".yaml", ".typed", ".html", ".jinja", ".j2", ".css", ".json", ".c", ".h"}
     for package, folder in PACKAGES.items():
         on_disk = {
             f"{package}/{path.relative_to(folder).as_posix()}"
@@ -134,3 +168,107 @@ def test_transcribe_from_the_wheel(wheel, toy_bundle, tmp_path):
     soundfile.write(tmp_path / "letters.wav", frames, 8000, subtype="FLOAT")
     words = run(python.with_name("kdcompress"), "transcribe", toy_bundle, tmp_path / "letters.wav", cwd=tmp_path)
     assert words == "aab b\n"
+
+
+def content(wheel: Path) -> tuple[set[str], str]:
+    """Names of the files in a wheel, and its ``WHEEL``."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        (about,) = (name for name in names if name.endswith(".dist-info/WHEEL"))
+        return names, archive.read(about).decode()
+
+
+def test_the_compiled_wheel_is_for_any_python_on_this_platform(wheel):
+    if not has_compiler():
+        pytest.skip("no C compiler")
+    names, about = content(wheel)
+    (library,) = (name for name in names if name.endswith(LIBRARIES))
+    assert library.startswith(NATIVE + "_beam.")
+    assert "Root-Is-Purelib: false" in about
+    (tag,) = (line.removeprefix("Tag: ") for line in about.splitlines() if line.startswith("Tag: "))
+    assert wheel.name.endswith(f"-{tag}.whl")
+    assert tag.startswith("py3-none-")
+    assert tag != "py3-none-any"
+
+
+def test_the_pure_wheel_is_for_everything(pure_wheel):
+    names, about = content(pure_wheel)
+    assert not [name for name in names if name.endswith(LIBRARIES)]
+    assert {NATIVE + "beam.c", NATIVE + "decoder.py"} <= names
+    assert pure_wheel.name.endswith("-py3-none-any.whl")
+    assert "Root-Is-Purelib: true" in about
+
+
+DECODE = """
+import json
+import numpy as np
+from kdcompress_runtime import DecoderOptions, Vocabulary, build_decoder
+scores = np.random.default_rng(0).normal(0, 2, (80, 6))
+scores = (scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)).astype(np.float32)
+decoder = build_decoder(DecoderOptions("beam"), Vocabulary.from_symbols(["▁", *"abcd"]), lexicon={"ab", "c", "dad"})
+decoder = decoder.with_hotwords({"dad": 1.5})
+found = decoder.nbest(decoder.advance(decoder.init_state(), scores), 5)
+print(json.dumps([type(decoder).__name__, [[h.token_ids, h.frames, h.ends, round(h.score, 8)] for h in found]]))
+"""
+
+
+def test_both_wheels_decode_the_same(wheel, pure_wheel, tmp_path):
+    compiled, pure = (
+        json.loads(run(environment(tmp_path / name, path, set()), "-c", DECODE, cwd=tmp_path, PYTHONUTF8="1"))
+        for name, path in (("compiled", wheel), ("pure", pure_wheel))
+    )
+    assert compiled[0] == ("NativeBeamDecoder" if has_compiler() else "BeamDecoder")
+    assert pure[0] == "BeamDecoder"
+    assert compiled[1] == pure[1]
+    assert len(pure[1]) == 5
+
+
+def test_the_source_distribution_can_build_the_core(tmp_path):
+    with tarfile.open(build(tmp_path, "sdist")) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    sources = {path.name for path in (ROOT / "runtime" / NATIVE).iterdir() if path.suffix in {".c", ".h"}}
+    assert {"hatch_build.py", *(f"runtime/{NATIVE}{name}" for name in sources)} <= names
+    assert "beam.c" in sources
+    assert not [name for name in names if name.endswith(LIBRARIES)]
+
+
+def test_an_editable_installation_builds_in_place(hatch_build, tmp_path):
+    if not has_compiler():
+        pytest.skip("no C compiler")
+    hook = hatch_build.NativeBuildHook(str(ROOT), {}, None, None, str(tmp_path / "dist"), "wheel")
+    data = {"force_include": {}}
+    hook.initialize("editable", data)
+    hook.finalize("editable", data, "")
+    assert (tmp_path / hatch_build.LIBRARY).stat().st_size > 10_000
+    assert data == {"force_include": {}}
+    assert f"*{Path(hatch_build.LIBRARY).suffix}" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+@pytest.mark.parametrize("reason", ["no compiler", "opted out"])
+def test_without_a_compiler_the_wheel_is_pure_and_nothing_old_is_left(hatch_build, tmp_path, monkeypatch, reason):
+    monkeypatch.setenv(*(("PATH", str(tmp_path)) if reason == "no compiler" else ("KDCOMPRESS_NO_NATIVE", "1")))
+    monkeypatch.setenv("CC", "no-such-compiler")
+    (tmp_path / hatch_build.LIBRARY).write_bytes(b"of yesterday")
+    warnings = []
+    hook = hatch_build.NativeBuildHook(str(ROOT), {}, None, None, str(tmp_path / "dist"), "wheel")
+    monkeypatch.setattr(hook.app, "display_warning", warnings.append)
+    for version in ("editable", "standard"):
+        data = {"force_include": {}}
+        hook.initialize(version, data)
+        hook.finalize(version, data, "")
+        assert data == {"force_include": {}}
+    assert not (tmp_path / hatch_build.LIBRARY).exists()
+    assert len(warnings) == (2 if reason == "no compiler" else 0)
+    assert all("no C compiler was found" in warning for warning in warnings)
+
+
+def test_a_compiler_that_fails_gives_way_to_the_next(hatch_build, tmp_path, monkeypatch):
+    if not has_compiler():
+        pytest.skip("no C compiler")
+    monkeypatch.setenv("CC", "false")
+    hatch_build.build(tmp_path / "core")
+    assert (tmp_path / "core").stat().st_size > 10_000
+    monkeypatch.setattr(hatch_build, "compilers", lambda: iter([["false"]]))
+    with pytest.raises(hatch_build.BuildError, match="false"):
+        hatch_build.build(tmp_path / "other")
+    assert not list(tmp_path.glob("other*"))
