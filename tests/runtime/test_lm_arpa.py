@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import math
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from kdcompress_runtime.errors import LanguageModelFormatError, OptionsError
 from kdcompress_runtime.lm import arpa, open_lm, packed
@@ -155,6 +158,8 @@ def without(line: str) -> str:
         ("iARPA\n" + KENLM, "line 1: this is an IRSTLM iARPA file"),
         ("blmt 3 4 5\n", "line 1: this is a binary of IRSTLM"),
         (KENLM.replace("ngram 1=4", "ngram 1=four"), "line 2: expected 'ngram 1=count', found 'ngram 1=four'"),
+        (KENLM.replace("ngram 1=4", "ngram 1=" + "4" * 9999), "line 2: expected 'ngram 1=count', found 'ngram 1=44"),
+        ("# kdcompress: unit letter\n" + KENLM, "line 1: the unit 'letter' is not one of word, token"),
         (KENLM.replace("ngram 2=3", "ngram 3=3"), "line 3: expected 'ngram 2=count'"),
         (without("ngram 1=4").replace("ngram 2=3\n", ""), "promises 0 lengths"),
         (without("-0.7\tcafé\t-0.3"), "line 9: the 1-grams end here after 3, but the header says 4"),
@@ -185,6 +190,18 @@ def test_damage_is_an_error_that_names_the_line(tmp_path, content, message):
     with pytest.raises(LanguageModelFormatError, match=message) as caught:
         read(tmp_path, content)
     assert "model.arpa" in str(caught.value)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.integers(0, len(KENLM)), st.integers(0, 3), st.binary(max_size=3)), min_size=1, max_size=4)
+)
+def test_any_damage_is_an_error_of_ours_or_none(tmp_path, cuts):
+    content = KENLM.encode()
+    for at, gone, new in cuts:
+        content = content[:at] + new + content[at + gone :]
+    with contextlib.suppress(LanguageModelFormatError):
+        assert math.isfinite(read(tmp_path, content).score_sentence(["café", "café"]))
 
 
 def test_one_endless_line_is_not_swallowed(tmp_path, monkeypatch):

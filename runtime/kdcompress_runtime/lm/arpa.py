@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, cast
 import numpy as np
 
 from kdcompress_runtime.errors import LanguageModelError, LanguageModelFormatError, LanguageModelNotFoundError
-from kdcompress_runtime.lm.base import UNK, UNKNOWN_LOG10, check_unit
+from kdcompress_runtime.lm.base import UNITS, UNK, UNKNOWN_LOG10, check_unit
 from kdcompress_runtime.lm.hashing import keys_of
 from kdcompress_runtime.lm.ngram import MAX_ORDER, NgramModel, RepeatedNgramError, build
 
@@ -32,8 +32,8 @@ GZIP = b"\x1f\x8b"
 _BLOCK = 1 << 23
 _LONGEST_LINE = 1 << 20
 _MOST_PREFACE = 1000
-_COUNT = re.compile(rb"ngram\s+(\d+)\s*=\s*(\d+)\s*$")
-_SECTION = re.compile(rb"\\(\d+)-grams:\s*$")
+_COUNT = re.compile(rb"ngram\s+(\d{1,3})\s*=\s*(\d{1,18})\s*$")
+_SECTION = re.compile(rb"\\(\d{1,3})-grams:\s*$")
 _BARE_START = re.compile(rb"(?m)^[ \t]*<s>(?=[ \t\r\n]|$)")
 _FOREIGN = {
     b"iARPA": "an IRSTLM iARPA file; `compile-lm --text=yes` makes an ARPA file of it",
@@ -186,8 +186,10 @@ class _Arpa:
             if line.startswith(mark):
                 raise self._lines.error(f"this is {name}")
         if line.startswith(UNIT_COMMENT.encode()) and self._unit is None:
-            self._unit = line.decode("ascii", "replace").removeprefix(UNIT_COMMENT).strip()
-            check_unit(self._unit)
+            unit = line.decode("ascii", "replace").removeprefix(UNIT_COMMENT).strip()
+            if unit not in UNITS:
+                raise self._lines.error(f"the unit {unit!r} is not one of {', '.join(UNITS)}")
+            self._unit = unit
 
     def _counts(self) -> list[int]:
         counts: list[int] = []

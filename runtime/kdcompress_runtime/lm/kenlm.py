@@ -109,8 +109,10 @@ def _words(path: Path) -> tuple[str, ...]:
     import mmap
 
     try:
+        if path.stat().st_size < _HEADER_AT + _HEADER.size:  # mmap takes no empty file
+            raise LanguageModelFormatError(f"{path}: not a binary of KenLM")
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if content[: len(MAGIC)] != MAGIC or len(content) < _HEADER_AT + _HEADER.size:
+            if content[: len(MAGIC)] != MAGIC:
                 raise LanguageModelFormatError(f"{path}: not a binary of KenLM")
             *_, held, _, unigrams = _HEADER.unpack_from(content, _HEADER_AT)
             if not held:
