@@ -37,7 +37,7 @@ class TuneOptions:
     """Widths to try; the smallest within noise of the best is taken."""
     search_width: int = 16
     """Width while the weights are searched."""
-    trials: int = 60
+    trials: int = 100
     """Most settings that are tried, widths not counted."""
     seconds: float | None = None
     """Time after which no further weights are tried; None: no limit."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _UNTUNED = "greedy, untuned"
 _ALWAYS = ("blank_penalty",)
 _BEAM = ("beam_width",)
-_FUSION = ("alpha", "beta", "unk_score")
+_FUSION = {"word": ("alpha", "beta", "unk_score"), "token": ("alpha", "beta")}
 
 
 def tune_decoder(
@@ -122,7 +122,7 @@ def _searched(options: DecoderOptions, resources: Resources) -> dict[str, Any]:
     names = [*_ALWAYS]
     if options.kind == "beam":
         names += _BEAM
-        names += _FUSION if resources.lm is not None else ()
+        names += _FUSION[resources.lm.unit] if resources.lm is not None else ()
     return {name: getattr(options, name) for name in names}
 
 
