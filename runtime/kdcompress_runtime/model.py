@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _ort
 
 from kdcompress_runtime.bundle import BATCH_AXIS
 from kdcompress_runtime.errors import ForkedProcessError, ModelError, OptionsError
+from kdcompress_runtime.forks import keep_after_fork
 from kdcompress_runtime.onnx_guard import refuse_external_data
 
 if TYPE_CHECKING:
@@ -158,6 +160,8 @@ class CtcModel:
                 f"{source}: onnxruntime {onnxruntime.__version__} cannot load it "
                 f"({_first_line(error)}); export the bundle again"
             ) from error
+        if self._uses_threads:
+            keep_after_fork(self._session)
         self._outputs = [LOG_PROBS, *(NEXT + state.name for state in metadata.states)]
         self._check_graph()
 
@@ -231,7 +235,7 @@ class CtcModel:
         except _ORT_ERRORS as error:
             raise ModelError(f"{self._source}: the step failed ({_first_line(error)})") from error
         self._check_shape(log_probs, inputs)
-        if np.isnan(log_probs).any():
+        if math.isnan(log_probs.max(initial=-math.inf)):  # NaN comes through
             raise ModelError(f"{self._source}: log_probs holds NaN; the model is damaged or overflows")
         names = [state.name for state in self.metadata.states]
         return log_probs, dict(zip(names, following, strict=True))
