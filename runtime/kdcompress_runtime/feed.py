@@ -186,21 +186,18 @@ class PcmFeed:
 
     def plan(self, position: Position) -> Plan | None:
         """See ``Feed.plan``. Asks the VAD about a chunk before the model hears it."""
-        while True:
-            if self.exhausted(position):
-                return None
-            number = position.asked if position.resting else position.fed // self._chunk
-            samples = self._chunk_of(number)
-            if samples is None:
-                return None
-            if self._gate is None or (number < position.asked and not position.resting):
-                return Plan(position, samples)
-            following = self._follow(position, number, self._gate)
-            if following.position.resting == position.resting and not position.resting:
-                return Plan(following.position, samples)
-            if following.skipped:
-                return following
-            position = following.position
+        if self.exhausted(position):
+            return None
+        number = position.asked if position.resting else position.fed // self._chunk
+        samples = self._chunk_of(number)
+        if samples is None:
+            return None
+        if self._gate is None or number < position.asked:
+            return Plan(position, samples)
+        following = self._follow(position, number, self._gate)
+        # A model that listened and still does hears the chunk; every other turn has its own next plan.
+        listens = not (position.resting or following.position.resting)
+        return following._replace(inputs=samples) if listens else following
 
     def _chunk_of(self, number: int) -> NDArray[np.float32] | None:
         """Samples of a chunk, padded with zeros at the end of the recording; None: they have not come yet."""
@@ -256,10 +253,7 @@ class PcmFeed:
 
     def skip(self, plan: Plan) -> NDArray[np.float32]:
         """See ``Feed.skip``."""
-        repeats = -(-plan.skipped // self._chunk)
-        return (
-            np.concatenate([self._silence] * repeats)[: plan.skipped] if repeats != 1 else self._silence[: plan.skipped]
-        )
+        return np.resize(self._silence, (plan.skipped, self._silence.shape[1]))
 
     def exhausted(self, position: Position) -> bool:
         """See ``Feed.exhausted``."""

@@ -106,7 +106,8 @@ class Track:
         self.progress = Progress(self.feed.start(), self._decoder.init_state())
 
     def _commit(self, position: Position, rows: NDArray[np.float32]) -> None:
-        self.progress = self._decode(self.progress._replace(position=position), rows)
+        progress = self.progress._replace(position=position)
+        self.progress = self._decode(progress, rows) if len(rows) else progress
         self.feed.forget(self.progress.position)
 
     def _decode(self, progress: Progress, rows: NDArray[np.float32]) -> Progress:
