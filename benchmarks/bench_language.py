@@ -83,9 +83,9 @@ def measure(args: argparse.Namespace, bundle: Path) -> tuple[dict[str, Any], lis
         )
     decode_all = Runner(bundle.name, opened.vocabulary)
     rows = {system: decode_all(system, decoder, test) for system, decoder in decoders.items()}
-    weights = {}
+    weights, curves = {}, {}
     for system in (BEAM, LM):
-        weights[system] = best_weight(system, decoders[system], dev, decode_all)
+        weights[system], curves[system] = best_weight(system, decoders[system], dev, decode_all)
         for label, own, others in lists(args):
             named, words = f"{system} + {label}", given(test, weights[system], own=own, others=others)
             rows[named] = decode_all(named, decoders[system], test, words)
@@ -100,6 +100,7 @@ def measure(args: argparse.Namespace, bundle: Path) -> tuple[dict[str, Any], lis
             for system, one in settings.items()
         },
         "hotword_weights": weights,
+        "hotword_weights_on_dev": curves,
         "decoders": {system: one.to_json() for system, one in settings.items()},
         "precision": opened.metadata.default_precision,
         "files": dict(opened.metadata.files),
@@ -183,14 +184,17 @@ def given(data: Data, weight: float, *, own: bool, others: bool) -> Callable[[in
     )
 
 
-def best_weight(system: str, decoder: Decoder[Any], dev: Data, decode_all: Runner) -> float:
-    """The weight with which rare words among others make the fewest word errors on dev."""
-    errors = {}
+def best_weight(
+    system: str, decoder: Decoder[Any], dev: Data, decode_all: Runner
+) -> tuple[float, dict[str, dict[str, float]]]:
+    """The weight with which rare words among others make the fewest word errors on dev, and what every weight does."""
+    curve = {}
     for weight in WEIGHTS:
         words = given(dev, weight, own=True, others=True)
         rows = decode_all(f"{system} + hotwords of {weight:g} on dev", decoder, dev, words)
-        errors[weight] = sum(row.word_errors for row in rows)
-    return min(errors, key=lambda weight: (errors[weight], weight))
+        found = summary(rows, rows)
+        curve[f"{weight:g}"] = {name: found[name] for name in ("wer", "rare_recall", "false_alarms_per_utterance")}
+    return min(WEIGHTS, key=lambda weight: (curve[f"{weight:g}"]["wer"], weight)), curve
 
 
 def say(text: str) -> None:

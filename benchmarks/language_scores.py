@@ -217,6 +217,15 @@ def markdown(name: str, found: dict[str, Any]) -> str:
         )
     lines += [
         "",
+        "| nats a letter, among others, dev | WER % | rare words found % | false alarms |",
+        "| --- |" + " --- |" * 3,
+    ]
+    for system, curve in found["hotword_weights_on_dev"].items():
+        for weight, row in curve.items():
+            cells = f"{row['wer']:.2f} | {row['rare_recall']:.1f} | {row['false_alarms_per_utterance']:.3f}"
+            lines.append(f"| {system} + hotwords of {weight} | {cells} |")
+    lines += [
+        "",
         "False alarms: words of the others' lists in the text, an utterance. Confidence: expected calibration error.",
     ]
     return "\n".join(lines) + "\n"

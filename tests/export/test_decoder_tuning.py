@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,22 +190,33 @@ def test_tuning_again_leaves_nothing_of_the_first_time(bundle, dev, lm):
     assert metadata.provenance["decoder"] == {}
 
 
-def test_a_blank_that_wins_too_often_is_penalised(bundle, tmp_path):
-    """In every third word the blank is a little louder than the letters."""
-    folder, rng = tmp_path / "quiet", np.random.default_rng(0)
+def write_quiet(folder: Path, step: int) -> Path:
+    """A manifest in which the blank is a little louder than the letters in every ``step``-th of 20 items."""
+    rng = np.random.default_rng(0)
     folder.mkdir()
     lines = []
     for index in range(20):
         audio = say("cab at", rng, 0).reshape(-1, CLASSES)
-        if index % 3 == 0:
+        if index % step == 0:
             audio[::2, 0] = 0.9
         soundfile.write(folder / f"{index}.wav", audio.reshape(-1), 8000, subtype="FLOAT")
         lines.append(json.dumps({"audio_filepath": f"{index}.wav", "text": "cab at"}) + "\n")
     (folder / "dev.jsonl").write_text("".join(lines))
-    report = tune_decoder(bundle, folder / "dev.jsonl", options=QUICK)
+    return folder / "dev.jsonl"
+
+
+def test_a_blank_that_wins_too_often_is_penalised(bundle, tmp_path):
+    report = tune_decoder(bundle, write_quiet(tmp_path / "quiet", 3), options=QUICK)
     assert report.tried[0].rate.deletions > 20
     assert report.chosen.rate.wer == 0
     assert 0.5 < report.decoder["blank_penalty"] < 10
+
+
+def test_what_wins_in_one_utterance_only_is_taken_for_chance(bundle, tmp_path):
+    report = tune_decoder(bundle, write_quiet(tmp_path / "quiet", 20), options=QUICK)
+    assert report.trials > 3
+    assert report.decoder["blank_penalty"] == 0
+    assert report.chosen.rate.wer == report.tried[0].rate.wer > 0
 
 
 def test_a_lexicon_goes_along_and_forbids_other_words(bundle, dev, tmp_path):
@@ -317,6 +330,18 @@ def test_a_manifest_that_says_nothing_is_refused(bundle, tmp_path):
     (tmp_path / "dev.jsonl").write_text('{"audio_filepath": "a.wav", "text": " "}\n')
     with pytest.raises(ManifestError, match="nothing to tune on"):
         tune_decoder(bundle, tmp_path / "dev.jsonl")
+
+
+def test_a_language_model_that_only_kenlm_reads_cannot_go_into_a_bundle(bundle, dev, monkeypatch):
+    monkeypatch.setattr("kdcompress_runtime.lm.open_lm", lambda path, unit: object())  # noqa: ARG005
+    with pytest.raises(ExportError, match=r"m\.bin is a KenLM binary.*ARPA file"):
+        tune_decoder(bundle, dev, options=replace(QUICK, lm=Path("m.bin")))
+
+
+def test_neither_torch_nor_onnx_is_loaded():
+    program = "import sys, kdcompress_export.decoder_tuning; print({'torch', 'onnx', 'kdcompress'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize(
