@@ -19,7 +19,7 @@ app = typer.Typer()
 lm_app = typer.Typer(help="Make, import and judge n-gram language models.", no_args_is_help=True)
 
 TextsArgument = Annotated[
-    list[Path], typer.Argument(metavar="TEXT...", help="UTF-8 texts, one sentence a line, gzipped or not.")
+    list[Path], typer.Argument(metavar="TEXT...", help="UTF-8 texts, one sentence a line, or manifests (.jsonl).")
 ]
 UnitOption = Annotated[
     str | None, typer.Option("--unit", help="What it predicts: word, or token of the acoustic model.")

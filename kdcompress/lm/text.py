@@ -15,6 +15,7 @@ from kdcompress.data.subwords import split_word
 from kdcompress_runtime.errors import LanguageModelError, LanguageModelNotFoundError
 from kdcompress_runtime.lm.arpa import GZIP
 from kdcompress_runtime.lm.base import BOS, EOS, UNK
+from kdcompress_runtime.manifest import read_manifest
 from kdcompress_runtime.vocabulary import WORD_SEPARATOR
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from kdcompress.data.text import Units
     from kdcompress_runtime.vocabulary import Vocabulary
 
+MANIFEST = ".jsonl"
+"""Ending of manifests, whose items' texts are the sentences."""
 MARKS = (UNK, BOS, EOS)
 """Words with a meaning of their own, by id; a text must not hold them."""
 _EVERY_LINES = 20_000
@@ -92,17 +95,23 @@ def units_of(vocabulary: Vocabulary) -> Units:
 
 
 def read_sentences(path: Path, on_bytes: Callable[[int], None] | None = None) -> Iterator[list[str]]:
-    """Yield the words of each line of a text, gzipped or not; empty lines are left out.
+    """Yield the words of each line of a text, gzipped or not, or of each item of a manifest; empty ones are left out.
 
     Args:
-        path: UTF-8 text, one sentence a line.
+        path: UTF-8 text, one sentence a line; or a manifest, ``.jsonl``.
         on_bytes: called now and then with the number of bytes read since the last time.
 
     Raises:
-        LanguageModelNotFoundError: there is no such file.
+        LanguageModelNotFoundError: there is no such text.
         LanguageModelError: it cannot be read, is not UTF-8, or holds ``<s>``, ``</s>`` or ``<unk>``.
+        ManifestError: the manifest cannot be read.
     """
-    marks = frozenset(MARKS)
+    if path.suffix == MANIFEST:
+        for entry in read_manifest(path):
+            yield from _checked(entry.text.split(), f"{path}, id {entry.id}")
+        if on_bytes:
+            on_bytes(path.stat().st_size)
+        return
     number = 0
     try:
         with path.open("rb") as raw:
@@ -111,11 +120,7 @@ def read_sentences(path: Path, on_bytes: Callable[[int], None] | None = None) ->
             before = 0
             for number, line in enumerate(gzip.GzipFile(fileobj=raw) if zipped else raw, start=1):
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                words = text.split()
-                if not marks.isdisjoint(words):
-                    raise LanguageModelError(f"{path}, line {number}: {_inside(words)}; take it out of the text")
-                if words:
-                    yield words
+                yield from _checked(text.split(), f"{path}, line {number}")
                 if on_bytes and number % _EVERY_LINES == 0:
                     on_bytes(raw.tell() - before)
                     before = raw.tell()
@@ -182,6 +187,12 @@ class _Ids(dict[str, int]):
         return index
 
 
-def _inside(words: Sequence[str]) -> str:
-    mark = next(word for word in words if word in MARKS)
-    return f"the text holds {mark}, which marks the end or an unknown word inside the model"
+def _checked(words: list[str], where: str) -> Iterator[list[str]]:
+    """The sentence, unless it is empty."""
+    mark = next((word for word in words if word in MARKS), None)
+    if mark is not None:
+        raise LanguageModelError(
+            f"{where}: the text holds {mark}, which has a meaning of its own inside a model; take it out of the text"
+        )
+    if words:
+        yield words

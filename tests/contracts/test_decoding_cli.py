@@ -55,6 +55,15 @@ def test_a_language_model_is_estimated_packed_and_judged(capsys, text, tmp_path)
     assert capsys.readouterr().out == judged
 
 
+def test_the_texts_of_a_manifest_will_do(capsys, folder, tmp_path):
+    manifest, text = folder / "dev.jsonl", tmp_path / "same.txt"
+    lines = [json.loads(line)["text"] for line in manifest.read_text(encoding="utf-8").splitlines()]
+    text.write_text("\n".join(lines), encoding="utf-8")
+    for source, name in ((manifest, "one.arpa"), (text, "two.arpa")):
+        assert main(["lm", "estimate", str(source), "-o", str(tmp_path / name), "--order", "2", "--fallback"]) == 0
+    assert (tmp_path / "one.arpa").read_text() == (tmp_path / "two.arpa").read_text()
+
+
 def test_a_model_of_tokens_takes_the_bundle_s(capsys, text, bundle, tmp_path):
     packed = tmp_path / "tokens.kdlm"
     command = ["lm", "estimate", str(text), "-o", str(packed), "--unit", "token", "--order", "3"]

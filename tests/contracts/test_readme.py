@@ -58,6 +58,8 @@ def test_the_commands_run_one_after_the_other(words, folder, monkeypatch, capsys
     words = [match for word in words[1:] for match in expanded(word)]
     if words[0] == "eval":
         shorten(Path("runs/digits/test.jsonl"), 12)
+    if words[0] == "tune-decoder":
+        words += ["--trials", "2", "--limit", "20"]
     code = main([*words, *(FAST if words[0] in {"train", "distill"} else [])])
     output = capsys.readouterr()
     assert code == 0, output.err
@@ -75,7 +77,7 @@ def shorten(manifest: Path, lines: int) -> None:
 
 
 def test_the_code_runs(folder, monkeypatch, capsys):
-    (code,) = blocks("python")
+    code, search = blocks("python")
     monkeypatch.chdir(folder)
     bundle = re.search(r'from_dir\("([^"]+)"\)', code).group(1)
     shutil.copytree("runs/student-bundle", bundle)
@@ -85,6 +87,10 @@ def test_the_code_runs(folder, monkeypatch, capsys):
     exec(compile(code, "README.md", "exec", dont_inherit=True), namespace)
     assert namespace["result"].text == Recognizer.from_dir(bundle).recognize(samples, rate).text
     assert str(namespace["result"].tokens) in capsys.readouterr().out
+    exec(compile(search, "README.md", "exec", dont_inherit=True), namespace)
+    namespace["stream"].accept_waveform(samples, rate)
+    searched = namespace["recognizer"].recognize(samples, rate, hotwords={"seven": 1.0})
+    assert namespace["stream"].flush().text == searched.text
 
 
 def test_the_manifest_line_is_one(tmp_path):
