@@ -20,11 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
-from onnx.shape_inference import infer_shapes
-from onnx.utils import Extractor
+from frontend_cut import frontend_graph
 
 from kdcompress.model_settings import PRESETS
 from kdcompress.recipe import Recipe
@@ -33,7 +31,6 @@ from kdcompress.students.base import Student
 from kdcompress_export.agreement import compare_models
 from kdcompress_export.convert import convert
 from kdcompress_export.from_run import describe
-from kdcompress_export.graphs import FEATURE_NORM_MARK
 from kdcompress_export.planar import with_2d_convolutions
 from kdcompress_export.prove import FLOAT, INT8
 from kdcompress_export.quantization.static import QuantizeOptions, quantize
@@ -90,11 +87,7 @@ def recordings(folder: Path | None, sample_rate: int, count: int) -> list[Sample
 
 def cut_frontend(content: bytes, metadata: BundleMetadata) -> Callable[[int], Callable[[], object]]:
     """Cut the float32 frontend, which both precisions share, out of a graph; return what makes a step of it."""
-    model = onnx.load_from_string(content)
-    end = next(node.input[0] for node in model.graph.node if any(FEATURE_NORM_MARK in name for name in node.input))
-    states = [state.name for state in metadata.states if state.name.startswith("frontend")]
-    part = Extractor(infer_shapes(model)).extract_model([metadata.input.name, *states], [end])
-    session = onnxruntime.InferenceSession(part.SerializeToString(), SessionOptions().build())
+    session = onnxruntime.InferenceSession(frontend_graph(content, metadata), SessionOptions().build())
 
     def step(frames: int) -> Callable[[], object]:
         shapes = {value.name: [1, *value.shape[1:]] for value in session.get_inputs()}
