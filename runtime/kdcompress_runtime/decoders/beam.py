@@ -15,11 +15,22 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kdcompress_runtime.decoders.base import Hypothesis, check_frames, penalise_blank
+from kdcompress_runtime.decoders.prefixes import (
+    ROOT,
+    Beams,
+    Link,
+    Paths,
+    agreed_count,
+    extend_key,
+    forget,
+    last_link,
+    tokens_of,
+)
 from kdcompress_runtime.errors import OptionsError
 
 if TYPE_CHECKING:
@@ -38,90 +49,6 @@ it, the state of a stream would grow with its length, and nothing after that tok
 FORGET_EVERY = 32
 """Frames from one such look to the next, counted from the start of the stream."""
 
-_ROOT = -1
-"""``last`` of the empty prefix."""
-
-
-@dataclass(eq=False, slots=True)
-class _Link:
-    """A token that is over, in one alignment; shared, never written to. Compared by identity."""
-
-    before: _Link | None
-    token: int
-    begin: int
-    end: int
-    peak: float
-    depth: int
-    """Tokens up to and with this one."""
-    key: int
-    """Hash of the prefix up to and with this one."""
-
-
-class _Paths(NamedTuple):
-    """The best single alignment of each of B prefixes; arrays of shape ``(B,)``."""
-
-    score: NDArray[np.float64]
-    """Its log-probability; ``-inf`` where there is none, and then the rest means nothing."""
-    before: NDArray[np.object_]
-    """Links of the tokens before the last one; None is the start."""
-    begin: NDArray[np.int64]
-    """First frame of the last token."""
-    end: NDArray[np.int64]
-    """Frame after the last one that holds it."""
-    peak: NDArray[np.float64]
-    """Largest log-probability of its label in those frames."""
-
-    def take(self, rows: NDArray[np.int64]) -> _Paths:
-        return _Paths._make(column[rows] for column in self)
-
-
-class _Beams(NamedTuple):
-    """B prefixes. Arrays of shape ``(B,)``, never written to after they are made."""
-
-    blank: NDArray[np.float64]
-    """Log-sum of alignments that end in blank."""
-    token: NDArray[np.float64]
-    """Log-sum of alignments that end in the last token."""
-    best_blank: _Paths
-    """Best alignment that ends in blank."""
-    best_token: _Paths
-    """Best alignment that ends in the last token."""
-    last: NDArray[np.int64]
-    """Last token of the prefix."""
-    key: NDArray[np.uint64]
-    """64-bit hash of the prefix."""
-    parent: NDArray[np.uint64]
-    """Hash of the prefix without its last token."""
-    standing: Standing | None
-    """What language model, lexicon and hotwords say; None without any."""
-
-    @property
-    def total(self) -> NDArray[np.float64]:
-        """Log-probability of each prefix."""
-        return np.logaddexp(self.blank, self.token)
-
-    @property
-    def rank(self) -> NDArray[np.float64]:
-        """What prefixes are compared by while the utterance goes on."""
-        return self.total if self.standing is None else self.total + self.standing.rank
-
-    @property
-    def best(self) -> _Paths:
-        """The better of the two alignments."""
-        prefer_blank = self.best_blank.score >= self.best_token.score
-        return _Paths._make(
-            np.where(prefer_blank, *columns) for columns in zip(self.best_blank, self.best_token, strict=True)
-        )
-
-    def take(self, rows: NDArray[np.int64]) -> _Beams:
-        """The beams ``rows``, in that order."""
-        return _Beams(
-            *(column[rows] for column in (self.blank, self.token)),
-            *(paths.take(rows) for paths in (self.best_blank, self.best_token)),
-            *(column[rows] for column in (self.last, self.key, self.parent)),
-            None if self.standing is None else self.standing.take(rows),
-        )
-
 
 @dataclass(frozen=True, eq=False)
 class BeamState:
@@ -129,7 +56,7 @@ class BeamState:
 
     frame: int
     """Frames seen."""
-    beams: _Beams
+    beams: Beams
     """Prefixes alive."""
     quiet: bool = False
     """The last frame was blank beyond doubt."""
@@ -180,13 +107,13 @@ class BeamDecoder:
         """State before the first frame: the empty prefix."""
         nothing = np.full(1, -np.inf)
         zero = np.zeros(1, dtype=np.int64)
-        path = _Paths(np.zeros(1), np.empty(1, dtype=object), zero, zero, nothing)
-        beams = _Beams(
+        path = Paths(np.zeros(1), np.empty(1, dtype=object), zero, zero, nothing)
+        beams = Beams(
             blank=np.zeros(1),
             token=nothing,
             best_blank=path,
             best_token=path._replace(score=nothing),
-            last=np.full(1, _ROOT),
+            last=np.full(1, ROOT),
             key=np.ones(1, dtype=np.uint64),
             parent=np.zeros(1, dtype=np.uint64),
             standing=None if self._active is None else self._active.start(),
@@ -222,7 +149,7 @@ class BeamDecoder:
                 beams = self._extend(beams, stay, tokens, frame_scores, frame) if busy[index] else stay
             before = quiet[index]
             if (state.frame + index + 1) % FORGET_EVERY == 0:
-                beams = _forget(beams)
+                beams = forget(beams, HISTORY)
         return BeamState(state.frame + len(scores), beams, before)
 
     def best(self, state: BeamState, *, final: bool = True) -> Hypothesis:
@@ -244,7 +171,7 @@ class BeamDecoder:
         path = beams.best
         found = []
         for row in np.lexsort((-score, worse))[:count].tolist():  # equal ones in their order
-            tokens = _tokens(beams, path, row)
+            tokens = tokens_of(beams, path, row)
             found.append(
                 Hypothesis(
                     token_ids=tuple(token.token for token in tokens),
@@ -261,7 +188,7 @@ class BeamDecoder:
 
     def stable_count(self, state: BeamState) -> int:
         """Leading tokens on which every alignment still alive agrees."""
-        return _agreed(state.beams)
+        return agreed_count(state.beams)
 
     def with_hotwords(self, hotwords: Mapping[str, float]) -> BeamDecoder:
         """The same decoder with these phrases boosted, in place of any before.
@@ -283,12 +210,12 @@ class BeamDecoder:
 
     def _extend(
         self,
-        beams: _Beams,
-        stay: _Beams,
+        beams: Beams,
+        stay: Beams,
         tokens: NDArray[np.int64],
         scores: NDArray[np.float64],
         frame: int,
-    ) -> _Beams:
+    ) -> Beams:
         """Beams after a frame that may emit one of ``tokens`` (K,); ``stay`` are those that emit none."""
         again = beams.last[:, None] == tokens
         blank, token = beams.best_blank.score, beams.best_token.score
@@ -307,14 +234,14 @@ class BeamDecoder:
         old = rows[rows < len(stay.last)]
         new = rows[rows >= len(stay.last)] - len(stay.last)
         kept = stay.take(old)
-        return kept if not new.size else _join(kept, extended.take(new))
+        return kept if not new.size else kept.join(extended.take(new))
 
 
 @dataclass(frozen=True, eq=False)
 class _Extensions:
     """Every beam extended by every token: arrays of shape ``(B, K)``."""
 
-    beams: _Beams
+    beams: Beams
     tokens: NDArray[np.int64]
     scores: NDArray[np.float64]
     """Log-probability of each token; shape ``(K,)``."""
@@ -323,14 +250,14 @@ class _Extensions:
     best: NDArray[np.float64]
     standing: Standing | None
     frame: int
-    links: dict[tuple[int, bool], _Link | None] = field(default_factory=dict)
+    links: dict[tuple[int, bool], Link | None] = field(default_factory=dict)
     """Made so far, by beam and the alignment that they come from."""
 
     @property
     def rank(self) -> NDArray[np.float64]:
         return self.total if self.standing is None else self.total + self.standing.rank
 
-    def merge_into(self, stay: _Beams) -> _Beams:
+    def merge_into(self, stay: Beams) -> Beams:
         """Move the extensions that spell a prefix already in ``stay`` into it; their total becomes -inf."""
         row, child = np.nonzero(self.beams.key[:, None] == self.beams.parent)
         column = np.searchsorted(self.tokens, self.beams.last[child])
@@ -344,61 +271,46 @@ class _Extensions:
         self.total[row, column] = -np.inf
         better = self.best[row, column] > stay.best_token.score[child]
         row, column, child = row[better], column[better], child[better]
-        paths = _Paths._make(array.copy() for array in stay.best_token)
+        paths = Paths._make(array.copy() for array in stay.best_token)
         for mine, theirs in zip(paths, self._paths(row, column), strict=True):
             mine[child] = theirs
         return stay._replace(token=token, best_token=paths)
 
-    def take(self, flat: NDArray[np.int64]) -> _Beams:
+    def take(self, flat: NDArray[np.int64]) -> Beams:
         """New beams from flat indices into ``(B, K)``."""
         row, column = np.divmod(flat, len(self.tokens))
         nothing = np.full(len(flat), -np.inf)
         paths = self._paths(row, column)
         last = self.tokens[column]
         parent = self.beams.key[row]
-        return _Beams(
+        return Beams(
             blank=nothing,
             token=self.total[row, column],
             best_blank=paths._replace(score=nothing),
             best_token=paths,
             last=last,
-            key=_hash(parent, last),
+            key=extend_key(parent, last),
             parent=parent,
             standing=None if self.standing is None else self.standing.take(flat),
         )
 
-    def _paths(self, row: NDArray[np.int64], column: NDArray[np.int64]) -> _Paths:
+    def _paths(self, row: NDArray[np.int64], column: NDArray[np.int64]) -> Paths:
         """Best alignments of the extensions, their last token emitted by this frame."""
         before = np.empty(len(row), dtype=object)
         for index, source in enumerate(zip(row.tolist(), self.from_blank[row, column].tolist(), strict=True)):
             before[index] = self._link(*source)
         begin = np.full(len(row), self.frame)
-        return _Paths(self.best[row, column], before, begin, begin + 1, self.scores[column])
+        return Paths(self.best[row, column], before, begin, begin + 1, self.scores[column])
 
-    def _link(self, row: int, from_blank: bool) -> _Link | None:
+    def _link(self, row: int, from_blank: bool) -> Link | None:
         """The last token of a beam as a link: it is over."""
         if (row, from_blank) not in self.links:
             paths = self.beams.best_blank if from_blank else self.beams.best_token
-            self.links[row, from_blank] = _link(self.beams, paths, row)
+            self.links[row, from_blank] = last_link(self.beams, paths, row)
         return self.links[row, from_blank]
 
 
-def _link(beams: _Beams, paths: _Paths, row: int) -> _Link | None:
-    if beams.last[row] == _ROOT:
-        return None
-    before: _Link | None = paths.before[row]
-    return _Link(
-        before=before,
-        token=int(beams.last[row]),
-        begin=int(paths.begin[row]),
-        end=int(paths.end[row]),
-        peak=float(paths.peak[row]),
-        depth=1 if before is None else before.depth + 1,
-        key=int(beams.key[row]),
-    )
-
-
-def _stay(beams: _Beams, scores: NDArray[np.float64], blank_id: int, frame: int) -> _Beams:
+def _stay(beams: Beams, scores: NDArray[np.float64], blank_id: int, frame: int) -> Beams:
     """Beams after a frame that emits nothing new: blank, or the last token held on."""
     # The empty prefix has no last token, but its ``token`` is -inf and stays so.
     hold = scores[beams.last]
@@ -413,7 +325,7 @@ def _stay(beams: _Beams, scores: NDArray[np.float64], blank_id: int, frame: int)
     )
 
 
-def _rest(beams: _Beams, blank: np.float64) -> _Beams:
+def _rest(beams: Beams, blank: np.float64) -> Beams:
     """Beams after a frame of which only the blank counts, whose log-probability is ``blank``."""
     if not (beams.token > -np.inf).any():  # so was the frame before
         path = beams.best_blank
@@ -438,84 +350,3 @@ def _survivors(ranks: NDArray[np.float64], width: int, prune: float) -> NDArray[
         rows = rows[np.argsort(-ranks[rows], kind="stable")[:width]]
         rows.sort()
     return rows
-
-
-def _forget(beams: _Beams) -> _Beams:
-    """Drop the beams whose old tokens are not those of the best one; see ``HISTORY``."""
-    paths = beams.best
-    best = paths.before[int(beams.rank.argmax())]
-    depth = 0 if best is None else best.depth + 1 - HISTORY
-    if depth < 1:
-        return beams
-    keys = [_key_at(_link(beams, paths, row), depth) for row in range(len(beams.last))]
-    wanted = _key_at(best, depth)
-    if all(key == wanted for key in keys):
-        return beams
-    return beams.take(np.flatnonzero([key == wanted for key in keys]))
-
-
-def _key_at(link: _Link | None, depth: int) -> int | None:
-    """Hash of the first ``depth`` tokens; None where there are fewer."""
-    while link is not None and link.depth > depth:
-        link = link.before
-    return link.key if link is not None and link.depth == depth else None
-
-
-def _join(one: _Beams, two: _Beams) -> _Beams:
-    def both(*arrays: NDArray[np.generic]) -> NDArray[np.generic]:
-        return np.concatenate(arrays)
-
-    standing = None if one.standing is None or two.standing is None else one.standing.join(two.standing)
-    return _Beams(
-        *map(both, one[:2], two[:2]),
-        *(_Paths._make(map(both, *paths)) for paths in zip(one[2:4], two[2:4], strict=True)),
-        *map(both, one[4:7], two[4:7]),
-        standing,
-    )
-
-
-def _hash(parent: NDArray[np.uint64], token: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Hash of ``parent`` extended by ``token`` (splitmix64); wraps around by intent."""
-    value = parent * np.uint64(0x9E3779B97F4A7C15) + token.astype(np.uint64) + np.uint64(1)
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: NDArray[np.uint64] = value ^ (value >> np.uint64(31))
-    return mixed
-
-
-def _tokens(beams: _Beams, paths: _Paths, row: int) -> list[_Link]:
-    """Tokens of one beam in the alignment of ``paths``, oldest first."""
-    found = []
-    link = _link(beams, paths, row)
-    while link is not None:
-        found.append(link)
-        link = link.before
-    return found[::-1]
-
-
-def _agreed(beams: _Beams) -> int:
-    """Leading tokens, with their first frames, that all alignments alive have in common."""
-    tips = [
-        _link(beams, paths, row)
-        for paths in (beams.best_blank, beams.best_token)
-        for row in np.flatnonzero(paths.score > -np.inf).tolist()
-    ]
-    if not tips:  # everything has probability zero: the first alignment stays
-        tips = [_link(beams, beams.best_blank, 0)]
-    if None in tips:
-        return 0
-    heads = {id(tip): tip for tip in tips if tip is not None}
-    levels: dict[int, list[_Link]] = {}
-    while len(heads) > 1:  # climb from the longest to where all meet
-        depth = max(head.depth for head in heads.values())
-        levels[depth] = [head for head in heads.values() if head.depth == depth]
-        climbed = [head.before if head.depth == depth else head for head in heads.values()]
-        if None in climbed:
-            heads = {}
-            break
-        heads = {id(head): head for head in climbed if head is not None}
-    agreed = max((head.depth for head in heads.values()), default=0)
-    shortest = min(tip.depth for tip in tips if tip is not None)
-    while agreed < shortest and len({(link.token, link.begin) for link in levels[agreed + 1]}) == 1:
-        agreed += 1
-    return agreed
