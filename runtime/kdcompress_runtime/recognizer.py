@@ -42,9 +42,9 @@ class Recognizer:
     """Turns audio into text. Thread-safe; what belongs to one recording lives in its ``Stream``.
 
     Works in a forked child as long as onnxruntime has no threads of its own (the default); with some, the child is
-    told so by a ``ForkedProcessError``. A forked child ends with ``os._exit``, as those of ``multiprocessing`` do: after
-    ``sys.exit``, onnxruntime (1.31) waits for a thread that it starts when it is imported. With ``spawn``, open the
-    bundle in the child.
+    told so by a ``ForkedProcessError``. A forked child ends with ``os._exit``, as those of ``multiprocessing`` do:
+    after ``sys.exit``, onnxruntime 1.31 waits for a thread that it starts when it is imported, and that is not there.
+    With ``spawn``, open the bundle in the child.
     """
 
     def __init__(

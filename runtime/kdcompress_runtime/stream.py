@@ -143,6 +143,9 @@ class Stream:
     def flush(self) -> Result:
         """The final result now: ``input_finished()`` and ``result()`` in one call. ``reset`` begins the next utterance.
 
+        In a stream with endpoint rules that let several utterances wait, it is the first of them; ``reset`` and
+        ``result`` give the others.
+
         Raises:
             StreamStateError, OptionsError, ModelError: see ``input_finished``.
         """
@@ -278,7 +281,9 @@ class Stream:
             )
 
     def _check_queue(self, seconds: float) -> None:
-        """Refuse ``seconds`` more of audio where they may have to wait."""
+        """Refuse ``seconds`` more of audio where they may have to wait; whole recordings have a limit of their own."""
+        if not self._model.metadata.streaming:
+            return
         waiting = self._track.feed.waiting(self._track.progress.position) / self._rate
         if waiting + seconds <= self._max_queue_seconds:
             return

@@ -330,15 +330,3 @@ def test_whole_recordings_have_no_endpoints_but_may_follow_each_other(whole_path
         stream.accept_waveform(audio, 8000)
         agree(stream.flush(), recognizer.recognize(audio, 8000), number * len(audio) / 8000)
         stream.reset()
-
-
-def test_a_greedy_decoder_refuses_hotwords_language_models_and_lexicons(bundle_path):
-    recognizer = Recognizer.from_dir(bundle_path)
-    with pytest.raises(OptionsError, match="beam"):
-        recognizer.create_stream(hotwords={"abc": 1.0})
-    with pytest.raises(OptionsError, match="beam"):
-        recognizer.recognize(np.zeros(80, np.float32), 8000, hotwords={"abc": 1.0})
-    with pytest.raises(OptionsError, match="beam"):
-        Recognizer.from_dir(bundle_path, lexicon=["abc"])
-    with pytest.raises(OptionsError, match="collection of words"):
-        Recognizer.from_dir(bundle_path, decoder=DecoderOptions("beam"), lexicon="abc")
