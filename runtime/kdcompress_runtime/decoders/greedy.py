@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,21 +17,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class _Tokens(NamedTuple):
-    """Runs of one label each that are over."""
-
-    token_ids: tuple[int, ...]
-    frames: tuple[int, ...]
-    ends: tuple[int, ...]
-    log_probs: tuple[float, ...]
+_TOKEN = struct.Struct("=iqqd")
+"""A run that is over: label, first frame, frame after the last, largest log-probability. Hours of them are kept."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """Tokens that ended in one chunk and a link to those before; shared between states, never copied."""
+    """Tokens that are over, as bytes, and a link to those before; shared between states, never written to."""
 
     before: _Piece | None
-    tokens: _Tokens
+    tokens: bytes
+
+    @classmethod
+    def after(cls, before: _Piece | None, tokens: bytes) -> _Piece:
+        """Join what is no longer than what follows it: few pieces, and each token is copied few times."""
+        while before is not None and len(before.tokens) <= len(tokens):
+            tokens = before.tokens + tokens
+            before = before.before
+        return cls(before, tokens)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +101,7 @@ class GreedyDecoder:
             elif log_prob > peak:
                 peak = log_prob
             frame += 1
-        tail = _Piece(state.tail, _Tokens(*zip(*over, strict=True))) if over else state.tail
+        tail = _Piece.after(state.tail, b"".join(_TOKEN.pack(*run) for run in over)) if over else state.tail
         return GreedyState(frame, last, begin, peak, total, count, tail)
 
     def best(self, state: GreedyState, *, final: bool = True) -> Hypothesis:  # noqa: ARG002  # nothing hangs on it
@@ -107,16 +111,11 @@ class GreedyDecoder:
         while piece is not None:
             pieces.append(piece.tokens)
             piece = piece.before
-        pieces.reverse()
         if state.last != self._blank:
-            pieces.append(_Tokens((state.last,), (state.begin,), (state.frame,), (state.peak,)))
-        return Hypothesis(
-            token_ids=tuple(token for piece in pieces for token in piece.token_ids),
-            frames=tuple(frame for piece in pieces for frame in piece.frames),
-            log_prob=state.log_prob,
-            ends=tuple(end for piece in pieces for end in piece.ends),
-            token_log_probs=tuple(log_prob for piece in pieces for log_prob in piece.log_probs),
-        )
+            pieces.insert(0, _TOKEN.pack(state.last, state.begin, state.frame, state.peak))
+        runs = list(_TOKEN.iter_unpack(b"".join(reversed(pieces))))
+        token_ids, frames, ends, peaks = zip(*runs, strict=True) if runs else ((), (), (), ())
+        return Hypothesis(token_ids, frames, state.log_prob, ends, peaks)
 
     def nbest(self, state: GreedyState, count: int, *, final: bool = True) -> tuple[Hypothesis, ...]:
         """The one hypothesis there is."""
