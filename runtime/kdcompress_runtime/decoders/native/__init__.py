@@ -1,1 +1,1 @@
-"""The beam search compiled: ``beam.c`` and ``fusion.h``, loaded by ctypes; optional, see ``hatch_build.py``."""
+"""The beam search compiled: ``beam.c`` and its headers, loaded by ctypes; optional, see ``hatch_build.py``."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kdcompress_runtime.decoders.fusion import Fusion
 
 _MOST_BEAMS = 1 << 30
-_COUNTS = struct.Struct("<24xii")
+_COUNTS = struct.Struct("=24xii")
 """Beams and nodes, where a block begins."""
 
 

@@ -1,4 +1,4 @@
-"""The compiled core as ctypes sees it: the structures and functions of ``beam.c``, and where its library is.
+"""The compiled core as ctypes sees it: the structures and functions of the C files, and where its library is.
 
 The library is built when the package is installed (``hatch_build.py``), where there is a C compiler. It stands
 beside this file and is opened when a decoder first asks for it.
@@ -28,18 +28,18 @@ ScoreFunction = ctypes.CFUNCTYPE(c_double, POINTER(c_int32), c_int32, c_int32)
 """``KdScore``: context, its length, word."""
 
 NODE = np.dtype(
-    [("before", "<i4"), ("token", "<i4"), ("begin", "<i8"), ("end", "<i8"), ("peak", "<f8"), ("key", "<u8")]
+    [("before", "=i4"), ("token", "=i4"), ("begin", "=i8"), ("end", "=i8"), ("peak", "=f8"), ("key", "=u8")]
 )
 """``Node``: one token of an alignment."""
 FOUND = np.dtype(
     [
-        ("score", "<f8"),
-        ("log_prob", "<f8"),
-        ("lm", "<f8"),
-        ("hot", "<f8"),
-        ("tokens", "<i8"),
-        ("beam", "<i4"),
-        ("whole", "<i4"),
+        ("score", "=f8"),
+        ("log_prob", "=f8"),
+        ("lm", "=f8"),
+        ("hot", "=f8"),
+        ("tokens", "=i8"),
+        ("beam", "=i4"),
+        ("whole", "=i4"),
     ]
 )
 """``Found``: one hypothesis without its tokens."""
