@@ -64,10 +64,11 @@ class SessionOptions:
     """Threads over operators; used by parallel execution only."""
     allow_spinning: bool = False
     """Let waiting threads burn CPU for a little latency."""
-    enable_cpu_mem_arena: bool = False
-    """Keep freed memory for the next step; without it a long recording leaves nothing behind."""
-    enable_mem_pattern: bool = False
-    """Plan memory for each input shape seen; of use only where shapes repeat for ever."""
+    enable_cpu_mem_arena: bool | None = None
+    """Keep freed memory for the next step. None: for models that stream, whose steps have a longest one; not for those
+    that take whole recordings, where the longest ever heard would stay."""
+    enable_mem_pattern: bool | None = None
+    """Plan the memory of each input shape seen. None: as for the arena."""
     graph_optimization: str = "all"
     """A key of ``GRAPH_OPTIMIZATIONS``; less loads sooner and runs slower."""
     config: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -98,13 +99,14 @@ class SessionOptions:
         """Whether onnxruntime starts threads of its own, which do not survive a fork."""
         return self.intra_op_threads != 1
 
-    def build(self) -> Any:  # noqa: ANN401 - onnxruntime has no types
-        """Return the ``onnxruntime.SessionOptions`` that say the same."""
+    def build(self, *, streaming: bool = False) -> Any:  # noqa: ANN401 - onnxruntime has no types
+        """Return the ``onnxruntime.SessionOptions`` that say the same; what is None depends on ``streaming``."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.intra_op_threads
         options.inter_op_num_threads = self.inter_op_threads
-        options.enable_cpu_mem_arena = self.enable_cpu_mem_arena
-        options.enable_mem_pattern = self.enable_mem_pattern
+        arena, pattern = self.enable_cpu_mem_arena, self.enable_mem_pattern
+        options.enable_cpu_mem_arena = streaming if arena is None else arena
+        options.enable_mem_pattern = streaming if pattern is None else pattern
         # Every failure is raised as an exception; a library prints nothing beside it.
         options.log_severity_level = _ORT_FATAL
         spinning = "1" if self.allow_spinning else "0"
@@ -152,7 +154,7 @@ class CtcModel:
         self._process = os.getpid()
         self._uses_threads = options.uses_threads
         self._batchable = metadata.streaming and _DYNAMIC_RANGE not in content
-        built = options.build()
+        built = options.build(streaming=metadata.streaming)
         try:
             self._session = onnxruntime.InferenceSession(content, built, providers=["CPUExecutionProvider"])
         except _ORT_ERRORS as error:

@@ -115,6 +115,15 @@ def test_a_vocabulary_of_another_size_is_refused_at_load(tmp_path, bundle_writer
         CtcModel.from_bundle(Bundle.open(path))
 
 
+def test_memory_is_kept_for_models_that_stream_unless_said_otherwise():
+    for streaming in (True, False):
+        default = SessionOptions().build(streaming=streaming)
+        assert (default.enable_cpu_mem_arena, default.enable_mem_pattern) == (streaming, streaming)
+        said = SessionOptions(enable_cpu_mem_arena=not streaming, enable_mem_pattern=not streaming)
+        built = said.build(streaming=streaming)
+        assert (built.enable_cpu_mem_arena, built.enable_mem_pattern) == (not streaming, not streaming)
+
+
 def test_session_options_reach_onnxruntime():
     built = SessionOptions(intra_op_threads=3, allow_spinning=True, enable_cpu_mem_arena=True).build()
     assert built.intra_op_num_threads == 3
