@@ -188,3 +188,27 @@ def test_hundreds_of_hotwords_that_are_not_there_change_no_text(posteriors, buil
     words = ["the", "cat", "sat", "on", "her", "mat"]
     log_probs = clear(LETTERS, "▁".join(words))
     assert texts(plain, LETTERS, log_probs) == texts(boosted, LETTERS, log_probs) == [" ".join(words)]
+
+
+def test_who_asks_for_a_word_pays_nothing_for_it_being_unknown(build_beam, table_lm):
+    lm = table_lm(("ab", "ba"))
+    decoder = build_beam(LETTERS, lm=lm, hotwords={"zab": 1.0}, alpha=0.5, beta=0.0, unk_score=-20.0)
+    without = build_beam(LETTERS, lm=lm, alpha=0.5, beta=0.0, unk_score=-20.0, beam_prune_logp=-math.inf)
+    frames = np.full((6, len(LETTERS)), -9.0, dtype=np.float32)
+    for frame, letter in enumerate(["z", "a", "b"]):
+        frames[2 * frame, LETTERS.symbols.index(letter)] = -0.01
+        frames[2 * frame + 1, LETTERS.blank_id] = -0.01
+    with_it = decoder.best(decoder.advance(decoder.init_state(), frames))
+    assert LETTERS.text(with_it.token_ids) == "zab"
+    assert with_it.hotword_score == pytest.approx(3 * 1.0 + 0.5 * 20.0, abs=1e-4)
+    known = build_beam(LETTERS, lm=lm, hotwords={"ab": 1.0}, alpha=0.5, beta=0.0, unk_score=-20.0)
+    frames[:2] = frames[5]
+    heard = known.best(known.advance(known.init_state(), frames))
+    assert (LETTERS.text(heard.token_ids), heard.hotword_score) == ("ab", pytest.approx(2.0, abs=1e-4))
+    assert LETTERS.text(without.best(without.advance(without.init_state(), frames)).token_ids) == "ab"
+
+
+def test_a_hotword_that_the_lexicon_forbids_is_said(build_beam):
+    with pytest.raises(OptionsError, match="'zab' is not among the words of the lexicon"):
+        build_beam(LETTERS, lexicon={"ab", "ba"}, hotwords={"zab": 1.0})
+    build_beam(LETTERS, lexicon={"ab", "ba"}, hotwords={"ab ba": 1.0})

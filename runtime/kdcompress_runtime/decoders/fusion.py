@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from kdcompress_runtime.decoders.hotwords import HotwordTable
+from kdcompress_runtime.decoders.hotwords import HotwordTable, checked_weight, phrase_letters
 from kdcompress_runtime.decoders.spelling import SEPARATOR, Spelling
 from kdcompress_runtime.decoders.trie import OUTSIDE, ROOT, Trie
 from kdcompress_runtime.errors import OptionsError
@@ -149,10 +149,29 @@ class Fusion:
     def with_hotwords(self, hotwords: Mapping[str, float]) -> Fusion:
         """A copy that boosts these phrases in place of any before.
 
+        Who asks for a word knows it: where the language model does not, its phrase also gets back what ``unk_score``
+        takes, letter by letter.
+
         Raises:
-            OptionsError: see ``HotwordTable.build``.
+            OptionsError: see ``HotwordTable.build``; or the lexicon forbids a phrase.
         """
+        trie = self.trie
+        if trie is not None:
+            hotwords = {phrase: self._fair(trie, phrase, weight) for phrase, weight in hotwords.items()}
         return replace(self, hotwords=HotwordTable.build(self.spelling, hotwords))
+
+    def _fair(self, trie: Trie, phrase: str, weight: float) -> float:
+        """Weight of a phrase with what ``unk_score`` takes from it; as it is where the phrase is to be made rarer."""
+        weight = checked_weight(phrase, weight)
+        letters = phrase_letters(self.spelling, phrase)
+        ends = [index for index, letter in enumerate([*letters, SEPARATOR]) if letter == SEPARATOR]
+        words = [letters[begin:end] for begin, end in zip([0, *(end + 1 for end in ends)], ends, strict=False)]
+        found = [trie.find(word) for word in words]
+        if self.constrained and min(found) < 0:
+            raise OptionsError(f"the hotword {phrase!r} is not among the words of the lexicon; add it there, too")
+        unknown = sum(word <= 0 for word in found)
+        given_back = self.lm is not None and weight > 0
+        return weight - self.alpha * self.unk_score * unknown / len(letters) if given_back else weight
 
     @property
     def start_context(self) -> tuple[int, ...]:

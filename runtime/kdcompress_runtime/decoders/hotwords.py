@@ -19,7 +19,7 @@ from kdcompress_runtime.errors import OptionsError
 from kdcompress_runtime.vocabulary import WORD_SEPARATOR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -55,8 +55,8 @@ class HotwordTable:
         borders = (SEPARATOR,) if spelling.separated else ()
         phrases: dict[tuple[int, ...], float] = {}
         for phrase, weight in hotwords.items():
-            letters = _letters(spelling, phrase)
-            grains = round(_checked(phrase, weight) * _GRAIN)
+            letters = phrase_letters(spelling, phrase)
+            grains = round(checked_weight(phrase, weight) * _GRAIN)
             pattern = (*borders, *letters, *borders)
             phrases[pattern] = max(phrases.get(pattern, -math.inf), grains / _GRAIN)
         return _tables(_Branches.of(phrases, len(borders)), spelling)
@@ -143,8 +143,12 @@ def _tables(branches: _Branches, spelling: Spelling) -> HotwordTable:
     return HotwordTable(following, gain, end_gain, branches.start)
 
 
-def _letters(spelling: Spelling, phrase: object) -> Iterable[int]:
-    """Letter ids of a phrase, in the vocabulary's case where it knows only one."""
+def phrase_letters(spelling: Spelling, phrase: object) -> list[int]:
+    """Letter ids of a phrase, in the vocabulary's case where it knows only one.
+
+    Raises:
+        OptionsError: the phrase is empty, or cannot be spelt.
+    """
     if not isinstance(phrase, str):
         raise OptionsError(f"a hotword is a text, found {phrase!r}")
     words = phrase.replace(WORD_SEPARATOR, " ").split()
@@ -163,7 +167,12 @@ def _letters(spelling: Spelling, phrase: object) -> Iterable[int]:
     return found
 
 
-def _checked(phrase: str, weight: object) -> float:
+def checked_weight(phrase: str, weight: object) -> float:
+    """Return the weight of a phrase.
+
+    Raises:
+        OptionsError: it is not a finite number.
+    """
     number = isinstance(weight, (int, float, np.floating, np.integer)) and not isinstance(weight, bool)
     if not number or not math.isfinite(weight):  # type: ignore[arg-type]
         raise OptionsError(f"the weight of the hotword {phrase!r} must be a finite number of nats, found {weight!r}")

@@ -99,3 +99,10 @@ class Trie:
         wanted = nodes * self.letters + letters  # below 0 where the node is OUTSIDE: found nowhere
         place = np.minimum(np.searchsorted(self._edges, wanted), len(self._edges) - 1)
         return np.where(self._edges[place] == wanted, self.edge_node[place], np.int64(OUTSIDE))
+
+    def find(self, letters: Sequence[int]) -> int:
+        """Id of the word with these letters; -1 where there is none."""
+        node = np.full(1, ROOT)
+        for letter in letters:
+            node = self.step(node, np.array([letter]))
+        return int(self.word[node[0]]) if node[0] > ROOT else OUTSIDE
