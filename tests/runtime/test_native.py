@@ -87,7 +87,7 @@ def assert_same(expected, found):
     vocabulary=st.sampled_from([CHARACTERS, SUBWORDS, ODD]),
     kind=st.sampled_from(["none", "words", "tokens", "words by callback", "tokens by callback"]),
     order=st.integers(1, 4),
-    lexicon=st.sampled_from([None, None, {"ab", "ba", "bb", "a"}]),
+    lexicon=st.sampled_from([None, None, {"ab", "ba", "bb", "a", "b"}]),
     hotwords=st.sampled_from([{}, HOTWORDS]),
     weights=st.fixed_dictionaries(
         {
