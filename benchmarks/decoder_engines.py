@@ -92,11 +92,10 @@ def _pyctcdecode(task: Task) -> Engine | None:
             from pyctcdecode import build_ctcdecoder
     except ImportError:
         return None
-    symbols = list(task.vocabulary.symbols)
-    symbols[task.vocabulary.blank_id] = ""
-    labels = [" " if symbol == SEPARATOR else symbol for symbol in symbols]
-    if SEPARATOR not in symbols:  # subwords: the library asks for its own name of the unknown one
-        labels = ["▁⁇▁" if symbol == "<unk>" else symbol for symbol in symbols]
+    labels = list(task.vocabulary.symbols)
+    labels[task.vocabulary.blank_id] = ""
+    if not any(label.startswith(SEPARATOR) and len(label) > 1 for label in labels):  # characters, not subwords
+        labels = [" " if label == SEPARATOR else label for label in labels]
     weights = {"alpha": task.alpha, "beta": task.beta}
     lm = {} if task.lm is None else {"kenlm_model_path": str(task.lm), "unigrams": words_of(task.lm)}
     decoder = build_ctcdecoder(labels, **lm, **weights)
