@@ -184,7 +184,7 @@ class BeamDecoder:
                     hotword_score=float(hot[row]),
                 )
             )
-        return tuple(found)
+        return self._fusion.only_words(found) if final and self._fusion is not None else tuple(found)
 
     def stable_count(self, state: BeamState) -> int:
         """Leading tokens on which every alignment still alive agrees."""

@@ -19,11 +19,12 @@ from kdcompress_runtime.decoders.trie import OUTSIDE, ROOT, Trie
 from kdcompress_runtime.errors import OptionsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from kdcompress_runtime.decoders import DecoderOptions
+    from kdcompress_runtime.decoders.base import Hypothesis
     from kdcompress_runtime.lm.base import LanguageModel
     from kdcompress_runtime.vocabulary import Vocabulary
 
@@ -170,7 +171,7 @@ class Fusion:
         if self.constrained and min(found) < 0:
             raise OptionsError(f"the hotword {phrase!r} is not among the words of the lexicon; add it there, too")
         unknown = sum(word <= 0 for word in found)
-        given_back = self.lm is not None and weight > 0
+        given_back = self.lm is not None and self.lm_ids is None and weight > 0
         return weight - self.alpha * self.unk_score * unknown / len(letters) if given_back else weight
 
     @property
@@ -221,6 +222,29 @@ class Fusion:
         if self.hotwords is not None:
             hot = hot + self.hotwords.end_gain[standing.hot_state]
         return Ending(lm, hot, unfinished)
+
+    def only_words(self, hypotheses: Sequence[Hypothesis]) -> tuple[Hypothesis, ...]:
+        """Final hypotheses whose words are all in the lexicon, where there is one.
+
+        Where none such survived, an unfinished last word is taken off, and the score is still that of what was heard.
+        """
+        if not self.constrained or self.trie is None:
+            return tuple(hypotheses)
+        complete = [self._complete_tokens(self.trie, one.token_ids) for one in hypotheses]
+        whole = [one for one, count in zip(hypotheses, complete, strict=True) if count == len(one.token_ids)]
+        cut = {one.token_ids[:count]: _first(one, count) for one, count in zip(hypotheses, complete, strict=True)}
+        return tuple(whole or cut.values())
+
+    def _complete_tokens(self, trie: Trie, token_ids: Sequence[int]) -> int:
+        """How many tokens spell words of the lexicon: all, or those before the last word."""
+        begin, letters = 0, list[int]()
+        for index, token in enumerate(token_ids):
+            for letter in self.spelling.padded[token].tolist():
+                if letter == SEPARATOR:
+                    begin, letters = index, []
+                elif letter > SEPARATOR:
+                    letters.append(letter)
+        return begin if letters and trie.find(letters) < 0 else len(token_ids)
 
     def score(self, token_ids: Collection[int]) -> tuple[float, float]:
         """Language model score and hotword score of a complete sequence of tokens."""
@@ -299,6 +323,17 @@ class Fusion:
             return np.zeros(node.shape)
         best = np.where(node == OUTSIDE, self.unknown, trie.best[node].astype(np.float64))
         return np.where(node == ROOT, 0.0, self.alpha * best)
+
+
+def _first(hypothesis: Hypothesis, count: int) -> Hypothesis:
+    """The first ``count`` tokens of a hypothesis."""
+    return replace(
+        hypothesis,
+        token_ids=hypothesis.token_ids[:count],
+        frames=hypothesis.frames[:count],
+        ends=hypothesis.ends[:count],
+        token_log_probs=hypothesis.token_log_probs[:count],
+    )
 
 
 def _boost(

@@ -175,7 +175,8 @@ class NativeBeamDecoder:
             if made < 0:
                 raise self._error(made)
             if total.value <= len(tokens):
-                return _hypotheses(found[:made], tokens, state.settled)
+                hypotheses = _hypotheses(found[:made], tokens, state.settled)
+                return self._fusion.only_words(hypotheses) if final and self._fusion is not None else hypotheses
             tokens = np.empty(total.value, library.NODE)
 
     def stable_count(self, state: NativeBeamState) -> int:
