@@ -8,18 +8,18 @@ sentence ``alpha * ln P``.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from kdcompress_runtime.decoders.hotwords import HotwordTable, checked_weight, phrase_letters
+from kdcompress_runtime.decoders.hotwords import HotwordTable, phrase_letters
 from kdcompress_runtime.decoders.spelling import SEPARATOR, Spelling
 from kdcompress_runtime.decoders.trie import OUTSIDE, ROOT, Trie
 from kdcompress_runtime.errors import OptionsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -150,29 +150,37 @@ class Fusion:
     def with_hotwords(self, hotwords: Mapping[str, float]) -> Fusion:
         """A copy that boosts these phrases in place of any before.
 
-        Who asks for a word knows it: where the language model does not, its phrase also gets back what ``unk_score``
-        takes, letter by letter.
+        Who asks for a word knows it: where the language model does not, its phrase gets back what ``unk_score`` takes.
 
         Raises:
             OptionsError: see ``HotwordTable.build``; or the lexicon forbids a phrase.
         """
         trie = self.trie
-        if trie is not None:
-            hotwords = {phrase: self._fair(trie, phrase, weight) for phrase, weight in hotwords.items()}
-        return replace(self, hotwords=HotwordTable.build(self.spelling, hotwords))
+        if self.constrained and trie is not None:
+            for phrase in hotwords:
+                if any(trie.find(word) < 0 for word in _split(phrase_letters(self.spelling, phrase))):
+                    raise OptionsError(
+                        f"the hotword {phrase!r} is not among the words of the lexicon; add it there, too"
+                    )
+        if trie is None or self.lm is None or self.lm_ids is not None:
+            return replace(self, hotwords=HotwordTable.build(self.spelling, hotwords))
+        return replace(self, hotwords=HotwordTable.build(self.spelling, hotwords, partial(self._refund, trie)))
 
-    def _fair(self, trie: Trie, phrase: str, weight: float) -> float:
-        """Weight of a phrase with what ``unk_score`` takes from it; as it is where the phrase is to be made rarer."""
-        weight = checked_weight(phrase, weight)
-        letters = phrase_letters(self.spelling, phrase)
-        ends = [index for index, letter in enumerate([*letters, SEPARATOR]) if letter == SEPARATOR]
-        words = [letters[begin:end] for begin, end in zip([0, *(end + 1 for end in ends)], ends, strict=False)]
-        found = [trie.find(word) for word in words]
-        if self.constrained and min(found) < 0:
-            raise OptionsError(f"the hotword {phrase!r} is not among the words of the lexicon; add it there, too")
-        unknown = sum(word <= 0 for word in found)
-        given_back = self.lm is not None and self.lm_ids is None and weight > 0
-        return weight - self.alpha * self.unk_score * unknown / len(letters) if given_back else weight
+    def _refund(self, trie: Trie, letters: Sequence[int]) -> list[float]:
+        """What ``unk_score`` takes from a phrase: by each letter that look-ahead has taken it, and in the end.
+
+        Nothing before a word has left the trie: beams that have lost nothing yet would drive out the others.
+        """
+        price = -self.alpha * self.unk_score
+        given, paid = [], 0.0
+        for word in _split(letters):
+            node = np.full(1, ROOT)
+            for letter in word:
+                node = trie.step(node, np.array([letter]))
+                given.append(paid + (price if node[0] == OUTSIDE else 0.0))
+            paid += price if trie.find(word) <= 0 else 0.0
+            given.append(paid)  # by the separator; and of the last word, in the end
+        return given
 
     @property
     def start_context(self) -> tuple[int, ...]:
@@ -323,6 +331,18 @@ class Fusion:
             return np.zeros(node.shape)
         best = np.where(node == OUTSIDE, self.unknown, trie.best[node].astype(np.float64))
         return np.where(node == ROOT, 0.0, self.alpha * best)
+
+
+def _split(letters: Sequence[int]) -> Iterator[list[int]]:
+    """The words of a phrase."""
+    word: list[int] = []
+    for letter in letters:
+        if letter == SEPARATOR:
+            yield word
+            word = []
+        else:
+            word.append(letter)
+    yield word
 
 
 def _first(hypothesis: Hypothesis, count: int) -> Hypothesis:

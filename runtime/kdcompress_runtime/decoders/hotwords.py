@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from kdcompress_runtime.decoders.spelling import Spelling
 
+Refund = Callable[[Sequence[int]], Sequence[float]]
+"""From the letters of a phrase to nats beside its weight: those lent after each letter, and those of all of it."""
 _GRAIN = 2.0**20
 """Weights are rounded to 1 / this, so that sums of them are exact: what is given back leaves exactly nothing."""
 
@@ -43,22 +46,28 @@ class HotwordTable:
     """State before the first letter: as after a separator."""
 
     @classmethod
-    def build(cls, spelling: Spelling, hotwords: Mapping[str, float]) -> HotwordTable:
+    def build(cls, spelling: Spelling, hotwords: Mapping[str, float], refund: Refund | None = None) -> HotwordTable:
         """Build the tables of phrases and their weights (nats for each letter, separators inside included).
 
         A negative weight takes nats from the complete phrase. Without separators in the vocabulary there are no
         word borders, and phrases count wherever they stand.
 
+        Args:
+            spelling: the letters.
+            hotwords: phrase -> weight.
+            refund: nats for phrases of positive weight beside it.
+
         Raises:
             OptionsError: a phrase is empty or cannot be spelt, or a weight is not a finite number.
         """
         borders = (SEPARATOR,) if spelling.separated else ()
-        phrases: dict[tuple[int, ...], float] = {}
+        phrases: dict[tuple[int, ...], tuple[float, ...]] = {}
         for phrase, weight in hotwords.items():
             letters = phrase_letters(spelling, phrase)
-            grains = round(checked_weight(phrase, weight) * _GRAIN)
+            nats = _nats(_checked(phrase, weight), letters, refund)
             pattern = (*borders, *letters, *borders)
-            phrases[pattern] = max(phrases.get(pattern, -math.inf), grains / _GRAIN)
+            if pattern not in phrases or phrases[pattern][-1] < nats[-1]:
+                phrases[pattern] = nats
         return _tables(_Branches.of(phrases, len(borders)), spelling)
 
 
@@ -79,7 +88,8 @@ class _Branches:
     start: int
 
     @classmethod
-    def of(cls, phrases: Mapping[tuple[int, ...], float], borders: int) -> _Branches:
+    def of(cls, phrases: Mapping[tuple[int, ...], tuple[float, ...]], borders: int) -> _Branches:
+        """Patterns with what ``_nats`` says of them, and the separators at either end of each."""
         children: list[dict[int, int]] = [{}]
         reward, potential = [0.0], [0.0]
 
@@ -92,13 +102,14 @@ class _Branches:
             return children[state][letter]
 
         start = child(0, SEPARATOR) if borders else 0
-        for pattern, weight in phrases.items():
+        for pattern, (*lent, paid) in phrases.items():
             state = 0
-            for count, letter in enumerate(pattern, start=1 - borders):
+            for index, letter in enumerate(pattern):
                 state = child(state, letter)
-                if count < len(pattern) - borders:  # the last state of the pattern lends nothing: it pays
-                    potential[state] = max(potential[state], weight * count)
-            reward[state] += weight * (len(pattern) - 2 * borders)
+                count = index + 1 - borders  # letters of the phrase itself
+                if 0 < count <= len(lent) and index < len(pattern) - 1:  # the last state lends nothing: it pays
+                    potential[state] = max(potential[state], lent[count - 1])
+            reward[state] += paid
         fallback, order = _links(children)
         for state in order[1:]:
             reward[state] += reward[fallback[state]]
@@ -143,6 +154,15 @@ def _tables(branches: _Branches, spelling: Spelling) -> HotwordTable:
     return HotwordTable(following, gain, end_gain, branches.start)
 
 
+def _nats(weight: float, letters: Sequence[int], refund: Refund | None) -> tuple[float, ...]:
+    """Nats lent after each letter of a phrase, and those that are paid for all of it."""
+    nats = [weight * (count + 1) for count in range(len(letters))]
+    nats.append(nats[-1])
+    if refund is not None and weight > 0:
+        nats = [one + more for one, more in zip(nats, refund(letters), strict=True)]
+    return tuple(round(one * _GRAIN) / _GRAIN for one in nats)
+
+
 def phrase_letters(spelling: Spelling, phrase: object) -> list[int]:
     """Letter ids of a phrase, in the vocabulary's case where it knows only one.
 
@@ -167,7 +187,7 @@ def phrase_letters(spelling: Spelling, phrase: object) -> list[int]:
     return found
 
 
-def checked_weight(phrase: str, weight: object) -> float:
+def _checked(phrase: str, weight: object) -> float:
     """Return the weight of a phrase.
 
     Raises:
