@@ -20,7 +20,7 @@ def write_notes(
     run: RunInfo, variants: Sequence[VariantSummary], unit: str, failed: int, record: SpeedRecord | None
 ) -> tuple[str, ...]:
     """Return the caveats of this report, the weightiest first."""
-    notes = [*_failed(failed), *_small(variants), *_perfect(variants), *_empty(variants)]
+    notes = [*_failed(failed), *_tuned_here(run), *_small(variants), *_perfect(variants), *_empty(variants)]
     if unit == "utterance":
         notes.append(
             "Intervals resample utterances; errors of one speaker hang together, so intervals for new speakers "
@@ -36,6 +36,19 @@ def _failed(failed: int) -> Iterable[str]:
             f"{plural(failed, 'utterance')} could not be recognised by at least one variant. They are counted: "
             "their words are deletions in the rates above."
         )
+
+
+def _tuned_here(run: RunInfo) -> Iterable[str]:
+    """Decoders that were tuned on what they are tested on."""
+    for variant in run.variants:
+        data = variant.provenance.get("data")
+        tuning = data.get("tuning") if isinstance(data, dict) else None
+        for manifest in run.manifests if isinstance(tuning, dict) else ():
+            if tuning.get("fingerprint") == manifest.fingerprint:
+                yield (
+                    f"The decoder of {variant.name} was tuned on {manifest.name}: its rates there are better than they "
+                    "will be elsewhere. Test on other recordings."
+                )
 
 
 def _small(variants: Sequence[VariantSummary]) -> Iterable[str]:

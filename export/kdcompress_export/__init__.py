@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kdcompress_export.bench import BenchReport, bench_bundle
+    from kdcompress_export.decoder_tuning import TuneOptions, TuneReport, tune_decoder
     from kdcompress_export.errors import BudgetNotMetError, ExportError, GraphError, ParityError, QuantizationError
     from kdcompress_export.export import ExportOptions, export_bundle, export_hugging_face, export_onnx, export_run
     from kdcompress_export.importers.description import OnnxDescription
@@ -25,17 +26,21 @@ __all__ = [
     "ParityError",
     "QuantizationError",
     "SearchOptions",
+    "TuneOptions",
+    "TuneReport",
     "VerifyReport",
     "bench_bundle",
     "export_bundle",
     "export_hugging_face",
     "export_onnx",
     "export_run",
+    "tune_decoder",
     "verify_bundle",
     "verify_output",
 ]
 _HOME = {
     "bench": ("BenchReport", "bench_bundle"),
+    "decoder_tuning": ("TuneOptions", "TuneReport", "tune_decoder"),
     "errors": ("BudgetNotMetError", "ExportError", "GraphError", "ParityError", "QuantizationError"),
     "export": ("ExportOptions", "export_bundle", "export_hugging_face", "export_onnx", "export_run"),
     "importers.description": ("OnnxDescription",),

@@ -166,6 +166,8 @@ def test_a_tuned_bundle_decodes_as_tuned(capsys, places, tmp_path):
     output = tmp_path / "report"
     command = ["eval", str(bundle), str(tuned), "--manifest", f"dev={dev}", "-o", str(output)]
     assert main(command) == 0
-    assert "each bundle" in (output / "report.md").read_text(encoding="utf-8")
+    written = (output / "report.md").read_text(encoding="utf-8")
+    assert "each bundle's own" in written
+    assert "was tuned on dev" in written
     assert main([*command, "--lm", str(tmp_path / "lm.kdlm"), "--beam-width", "4"]) == 0
     assert "lm.kdlm" in (output / "report.md").read_text(encoding="utf-8")
