@@ -49,7 +49,7 @@ def variants(bundle: Path, args: argparse.Namespace) -> dict[str, dict[str, Any]
     keep_recordings(args.manifest, metadata, 1, stored)
     audio = args.work / f"{bundle.name}-first.npy"
     with np.load(stored) as recordings:
-        np.save(audio, recordings["00000"])
+        np.save(audio, np.pad(recordings["00000"], (0, metadata.input.sample_rate or 16000)))
     told = json.loads((folder / "sherpa-onnx.json").read_text(encoding="utf-8"))
     common = {
         "audio": str(audio),

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -57,7 +58,7 @@ def curve(found: Sequence[Case], model: CtcModel) -> list[dict[str, Any]]:
 
 def choose(lines: Sequence[Mapping[str, Any]], most_cut: float) -> EndpointRules:
     """The rule with the lowest median latency (then the lowest p95) among those that cut few enough."""
-    allowed = [line for line in lines if line["cut_rate"] <= most_cut]
+    allowed = [line for line in lines if line["cut_rate"] <= most_cut and math.isfinite(line["p50_ms"])]
     if not allowed:
         raise SystemExit(f"no rule cuts at most {100 * most_cut:g} % of the utterances; allow more with --most-cut")
     best = min(allowed, key=lambda line: (line["p50_ms"], line["p95_ms"], line["cut_rate"]))
@@ -180,6 +181,15 @@ def markdown(ended: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def valid(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """The same without NaN, which JSON does not know: a latency of no utterance is null."""
+    if isinstance(value, dict):
+        return {key: valid(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [valid(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Choose on dev, tell test."""
     model = CtcModel.from_bundle(Bundle.open(args.bundle), args.precision)
@@ -220,12 +230,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table = markdown(ended)
     write(args.output / f"{name}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     write(args.output / f"{name}.md", table)
-    write(args.output / f"{name}.json", json.dumps(ended, indent=1) + "\n")
+    write(args.output / f"{name}.json", json.dumps(valid(ended), indent=1) + "\n")
     plot(ended["dev_curve"], ended["test_curve"], ended["rules"], args.output / f"{name}.svg")
     print(table)
     chosen, theirs = ended["rules"]["chosen on dev"], ended["rules"]["sherpa-onnx's"]
     short = {key: value for key, value in ended.items() if not key.endswith("curve")}
-    print(json.dumps({"ratio": chosen["p50_ms"] / theirs["p50_ms"], **short}))
+    print(json.dumps(valid({"ratio": chosen["p50_ms"] / theirs["p50_ms"], **short})))
 
 
 if __name__ == "__main__":

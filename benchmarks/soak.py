@@ -212,6 +212,7 @@ def judge(found: Mapping[str, Any]) -> dict[str, Any]:
     tenth = max(1, len(rows) // 10)
     first, last = float(np.median(memory[:tenth])), float(np.median(memory[-tenth:]))
     slope, low, high = slope_of(hours, memory)
+    half = len(rows) // 2
     return {
         "memory_ratio": last / first if first else 1.0,
         "first_mb": first,
@@ -219,6 +220,7 @@ def judge(found: Mapping[str, Any]) -> dict[str, Any]:
         "mb_per_hour": slope,
         "mb_per_hour_low": low,
         "mb_per_hour_high": high,
+        "mb_per_hour_second_half": slope_of(hours[half:], memory[half:])[0],
         "work_ratio": float(np.median(work[-tenth:]) / np.median(work[:tenth])),
         "open_files": sorted({row["open_files"] for row in rows}),
         "threads": sorted({row["threads"] for row in rows}),
@@ -244,17 +246,20 @@ def slope_of(hours: NDArray[np.float64], memory: NDArray[np.float64]) -> tuple[f
 def markdown(lines: Mapping[str, Mapping[str, Any]]) -> str:
     """One row a way."""
     table = [
-        "| way | memory MB | MB an hour (95 %) | laps compared | changed | drift ms | work | open files | threads |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | --- | --- |",
+        "| way | memory MB | MB an hour (95 %) | second half | laps | changed | drift ms | work | files | threads |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | --- | --- |",
     ]
     for name, one in lines.items():
         slope = f"{one['mb_per_hour']:+.2f} ({one['mb_per_hour_low']:+.2f} to {one['mb_per_hour_high']:+.2f})"
         table.append(
-            f"| {name} | {one['first_mb']:.1f} to {one['last_mb']:.1f} | {slope} | {one['laps_compared']} | "
+            f"| {name} | {one['first_mb']:.1f} to {one['last_mb']:.1f} | {slope} | "
+            f"{one['mb_per_hour_second_half']:+.2f} | {one['laps_compared']} | "
             f"{one['laps_changed']} | {one['drift_ms']:.3f} | {one['work_ratio']:.2f} | "
             f"{', '.join(map(str, one['open_files']))} | {', '.join(map(str, one['threads']))} |"
         )
-    table.append("\nMemory and work (seconds a lap, last / first): medians of the first and the last tenth.")
+    table.append(
+        "\nMemory and work (seconds a lap, last / first): medians of the first and the last tenth. Laps: compared."
+    )
     return "\n".join(table) + "\n"
 
 
