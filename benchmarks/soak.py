@@ -63,7 +63,7 @@ def lap_audio(manifest: Path, rate: int, chunk: int) -> NDArray[np.float32]:
     """About a minute of recordings and noise, a whole number of chunks; begins and ends with noise."""
     pieces: list[NDArray[np.float32]] = []
     total, seed = 0, 0
-    for _, samples in recordings(manifest, rate, 1000):
+    for _, samples in recordings(manifest, rate, round(LAP_SECONDS)):
         if pieces and total + len(samples) > LAP_SECONDS * rate:
             break
         pieces += [room_noise(samples, GAP_SECONDS, rate, seed), samples]
