@@ -8,7 +8,7 @@ STAMP := $(VENV)/.kdcompress-setup
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-web lint format bench-digits bench-distill bench-sentences bench-export wheel clean
+.PHONY: help setup demo test test-slow test-web test-pythons lint format bench-digits bench-distill bench-sentences bench-export wheel clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -49,6 +49,10 @@ test-slow: setup ## The tests that take minutes
 test-web: setup ## The web bundle under Node and in headless Chromium (needs node, npm, chromium; fetches onnxruntime-web)
 	npm install --prefix examples/web --no-audit --no-fund --ignore-scripts
 	$(BIN)/python -m pytest -s -m slow tests/export/test_web_slow.py
+
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13
+test-pythons: ## The runtime's tests with numpy 1.26 and 2 on other interpreters (PYTHONS="python3.10 /path/to/python3.13")
+	tests/pythons.sh $(PYTHONS)
 
 lint: setup ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .
