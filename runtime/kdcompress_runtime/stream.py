@@ -211,15 +211,25 @@ class Stream:
         return self._result_now(final=True)
 
     def nbest(self, count: int) -> tuple[Result, ...]:
-        """Up to ``count`` results, best first; the greedy decoder knows one.
+        """Up to ``count`` results with different texts, best first; the greedy decoder knows one.
+
+        Hypotheses that differ in separators alone spell one text; the best of them stands for it.
 
         Raises:
             StreamStateError: see ``result``.
         """
         self._check_finished("nbest()")
-        progress = self._track.progress
-        found = self._decoder.nbest(progress.decoded, count)
-        return tuple(self._spell(one, progress, len(one.token_ids)) for one in found)
+        progress, wanted = self._track.progress, count
+        while True:
+            found = self._decoder.nbest(progress.decoded, wanted)
+            distinct: dict[str, Hypothesis] = {}
+            for one in found:
+                distinct.setdefault(self._model.vocabulary.text(one.token_ids), one)
+            if len(distinct) >= count or len(found) < wanted:
+                break
+            wanted *= 2
+        best = list(distinct.values())[: max(count, 0)]
+        return tuple(self._spell(one, progress, len(one.token_ids)) for one in best)
 
     def belongs_to(self, model: CtcModel, chunk_frames: int) -> bool:
         """Whether the stream steps this model in these chunks."""

@@ -134,3 +134,17 @@ def test_greedy_takes_none_of_them(bundle_path, arpa, audio):
             make()
     with pytest.raises(OptionsError, match="collection of words"):
         Recognizer.from_dir(bundle_path, decoder=OPTIONS, lexicon="abc")
+
+
+def test_the_best_texts_differ_and_come_in_order(bundle_path, audio):
+    recognizer = Recognizer.from_dir(bundle_path, decoder=DecoderOptions("beam", beam_width=64, beam_prune_logp=-30.0))
+    stream = recognizer.create_stream()
+    stream.accept_waveform(audio, 8000)
+    stream.input_finished()
+    found = stream.nbest(12)
+    assert len({one.text for one in found}) == len(found) == 12
+    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+    assert found[0] == stream.result()
+    assert stream.nbest(3) == found[:3]
+    assert stream.nbest(0) == ()
+    assert len(stream.nbest(10_000)) > 12
