@@ -12,7 +12,7 @@ for python in "$@"; do
     rm -rf "$work/venv"
     "$python" -m venv "$work/venv"
     bin="$work/venv/bin"
-    "$bin/python" -m pip install --quiet --disable-pip-version-check "$numpy" '.[audio]' pytest pytest-timeout hypothesis onnx 2>"$work/log" ||
+    "$bin/python" -m pip install --quiet --disable-pip-version-check --only-binary numpy,onnx,onnxruntime "$numpy" '.[audio]' pytest pytest-timeout hypothesis onnx 2>"$work/log" ||
       { echo "$python with $numpy: cannot be installed here, left out: $(tail -n 1 "$work/log")"; continue; }
     # From another folder, so that the installed wheel is tested and not the checkout.
     tests=$PWD/tests/runtime
