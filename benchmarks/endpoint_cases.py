@@ -47,6 +47,8 @@ class Case:
     """First frame of each token that is recognised."""
     last_frame: int
     """Frame in which speech ends."""
+    seconds: float
+    """Of all the audio."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def cases(model: CtcModel, manifest: Path, count: int, pause: float = 0.0) -> li
         log_probs = np.concatenate([*run_feed(model, feed, audio, rate)])
         frames = decoder.best(decoder.advance(decoder.init_state(), log_probs)).frames
         ends = end + pause
-        found.append(Case(text, audio, ends, log_probs, frames, round(ends / shift)))
+        found.append(Case(text, audio, ends, log_probs, frames, round(ends / shift), len(audio) / rate))
     return found
 
 
@@ -100,6 +102,8 @@ def end_of(case: Case, rules: EndpointRules, model: CtcModel) -> Ended | None:
     shift = metadata.frame_shift_ms / 1000
     step = (frame - 1 + metadata.lookahead_frames) // metadata.chunk_frames
     known = (step + 1) * metadata.chunk_frames * shift
+    if known > case.seconds:  # heard with the padding behind the end alone
+        return None
     lost = sum(frame <= one <= case.last_frame for one in case.token_frames)
     return Ended(frame, known - case.ends, frame * shift < case.ends - CUT_SECONDS, lost)
 

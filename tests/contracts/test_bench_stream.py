@@ -215,9 +215,10 @@ def test_endpoints_are_known_with_their_chunk_and_cut_where_speech_goes_on(bench
     rows = [silence] * 3 + [speech] * 4 + [silence] * 6 + [speech] * 2 + [silence] * 30
     log_probs = np.log(np.array(rows)).astype(np.float32)
 
-    def ended(silence_ms, ends, last):
+    def ended(silence_ms, ends, last, seconds=1.0):
         rules = EndpointRules(trailing_silence=silence_ms / 1000, confident_silence=silence_ms / 1000)
-        return endpoint.end_of(endpoint.Case("", np.zeros(0), ends, log_probs, (3, 13), last), rules, model)
+        case = endpoint.Case("", np.zeros(0), ends, log_probs, (3, 13), last, seconds)
+        return endpoint.end_of(case, rules, model)
 
     early = ended(2, 0.2, 400)  # four silent frames: ends after 11, known with output 13, in the third chunk
     assert (early.frame, early.cut, early.lost) == (11, True, 1)
@@ -225,6 +226,7 @@ def test_endpoints_are_known_with_their_chunk_and_cut_where_speech_goes_on(bench
     late = ended(5, 0.0075, 15)
     assert (late.frame, late.cut, late.lost) == (25, False, 0)
     assert late.latency == pytest.approx(30 * 0.0005 - 0.0075)
+    assert ended(5, 0.0075, 15, seconds=29 * 0.0005) is None
     assert ended(50, 0.0075, 15) is None
     told = endpoint.rates([early, late, None])
     assert (told["cut_rate"], told["lost_rate"], told["never_rate"]) == (1 / 3, 1 / 3, 1 / 3)
