@@ -43,8 +43,9 @@ def _tuned_here(run: RunInfo) -> Iterable[str]:
     for variant in run.variants:
         data = variant.provenance.get("data")
         tuning = data.get("tuning") if isinstance(data, dict) else None
-        for manifest in run.manifests if isinstance(tuning, dict) else ():
-            if tuning.get("fingerprint") == manifest.fingerprint:
+        tuned_on = tuning.get("fingerprint") if isinstance(tuning, dict) else None
+        for manifest in run.manifests:
+            if tuned_on == manifest.fingerprint:
                 yield (
                     f"The decoder of {variant.name} was tuned on {manifest.name}: its rates there are better than they "
                     "will be elsewhere. Test on other recordings."

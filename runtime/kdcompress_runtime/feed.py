@@ -13,6 +13,7 @@ import numpy as np
 
 from kdcompress_runtime.errors import AudioTooLongError, OptionsError
 from kdcompress_runtime.intake import Intake
+from kdcompress_runtime.tail import faint_noise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -97,6 +98,10 @@ class Feed(Protocol):
     def waiting(self, position: Position) -> int:
         """Samples (at the model's rate) that no plan has covered yet."""
 
+    @property
+    def audio_frames(self) -> int | None:
+        """Frames of the recording without its tail, once it has ended; None where the model decides how many."""
+
 
 def open_feed(
     model: CtcModel,
@@ -105,14 +110,17 @@ def open_feed(
     *,
     gate: Gate | None = None,
     source_rate: int = 0,
+    tail_frames: int = 0,
 ) -> Feed:
     """Return the feed for a model: in steps of ``chunk_frames`` frames, or at the end when it does not stream.
+
+    A feed in steps gives ``tail_frames`` frames of faint noise behind the end of the recording; see ``tail``.
 
     Raises:
         OptionsError: a VAD for a model that takes whole recordings.
     """
     if model.metadata.streaming:
-        return PcmFeed(model, chunk_frames, gate, source_rate)
+        return PcmFeed(model, chunk_frames, gate, source_rate, tail_frames)
     if gate is not None:
         raise OptionsError("the model takes whole recordings, so a VAD has nothing to skip; leave vad out")
     return WholePcmFeed(model, max_whole_seconds, source_rate)
@@ -161,14 +169,25 @@ class PcmFeed:
     answer; and onnxruntime sees one shape, so its memory stays flat.
     """
 
-    def __init__(self, model: CtcModel, chunk_frames: int, gate: Gate | None = None, source_rate: int = 0) -> None:
+    def __init__(
+        self,
+        model: CtcModel,
+        chunk_frames: int,
+        gate: Gate | None = None,
+        source_rate: int = 0,
+        tail_frames: int = 0,
+    ) -> None:
         self._model = model
         self._chunk = chunk_frames
+        self._tail = tail_frames
         self._size = chunk_frames * model.metadata.input.units_per_frame
         self._gate = gate
         self.intake = Intake(model.metadata, source_rate)
         self._total: int | None = None
-        """Frames of the recording, once it has ended."""
+        """Frames of the recording and its tail, once it has ended."""
+        self.audio_frames: int | None = None
+        self._audio_end: int | None = None
+        """Samples of the recording without its tail, once it has ended."""
         self._silence = np.full((chunk_frames, len(model.vocabulary)), _SILENT_ELSEWHERE, dtype=np.float32)
         self._silence[:, model.metadata.blank_id] = 0
 
@@ -182,7 +201,13 @@ class PcmFeed:
     def finish(self) -> None:
         """See ``Feed.finish``."""
         self.intake.finish()
-        self._total = -(-self.intake.queue.end // self._model.metadata.input.units_per_frame)
+        queue, units = self.intake.queue, self._model.metadata.input.units_per_frame
+        self._audio_end = queue.end
+        frames = self.audio_frames = -(-queue.end // units)
+        self._total = frames + self._tail if frames else 0
+        if self._tail and frames:  # no zeros in the look-ahead of the tail, either
+            heard = self._total + self._model.metadata.lookahead_frames
+            queue.push(faint_noise(heard * units - queue.end))
 
     def plan(self, position: Position) -> Plan | None:
         """See ``Feed.plan``. Asks the VAD about a chunk before the model hears it."""
@@ -208,8 +233,10 @@ class PcmFeed:
 
     def _follow(self, position: Position, number: int, gate: Gate) -> Plan:
         """Ask about chunk ``number`` and go on with the answer: listening, resting, falling asleep or waking up."""
-        start, end = number * self._size, self.intake.queue.end
-        if start >= end:  # nothing but padding: a model that rests goes on resting, one that listens gives its rest
+        start, end = number * self._size, self.intake.queue.end if self._audio_end is None else self._audio_end
+        if (
+            start >= end
+        ):  # nothing but tail and padding: a model that rests goes on resting, one that listens gives its rest
             if not position.resting:
                 return Plan(position._replace(asked=number + 1), None)
             return self._skip(position, max((self._total or 0) - position.given, 0))
@@ -275,6 +302,7 @@ class WholePcmFeed:
     def __init__(self, model: CtcModel, max_seconds: float, source_rate: int = 0) -> None:
         self._model = model
         self._max_seconds = max_seconds
+        self.audio_frames: int | None = None
         self.intake = Intake(model.metadata, source_rate)
         self._finished = False
 

@@ -18,6 +18,7 @@ from kdcompress_runtime.model import CtcModel
 from kdcompress_runtime.resample import check_rate
 from kdcompress_runtime.samples import check_samples
 from kdcompress_runtime.stream import MAX_QUEUE_SECONDS, Stream, hold
+from kdcompress_runtime.tail import MAX_TAIL_SECONDS, TAIL_SECONDS, tail_frames
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
@@ -58,6 +59,7 @@ class Recognizer:
         chunk_frames: int | None = None,
         max_whole_seconds: float = MAX_WHOLE_SECONDS,
         max_queue_seconds: float = MAX_QUEUE_SECONDS,
+        tail_seconds: float = TAIL_SECONDS,
         calibration: Calibration | None = None,
     ) -> None:
         """Wrap a loaded model; ``from_dir`` is the usual way, and describes the arguments.
@@ -85,6 +87,9 @@ class Recognizer:
         for name, limit in limits.items():
             if not limit > 0:
                 raise OptionsError(f"{name} must be above 0, found {limit!r}")
+        if not 0 <= tail_seconds <= MAX_TAIL_SECONDS:
+            raise OptionsError(f"tail_seconds must be 0 to {MAX_TAIL_SECONDS:g}, found {tail_seconds!r}")
+        self._tail_seconds = tail_seconds
         self._endpoint = self._endpointer(endpoint)
 
     @classmethod
@@ -100,6 +105,7 @@ class Recognizer:
         chunk_frames: int | None = None,
         max_whole_seconds: float = MAX_WHOLE_SECONDS,
         max_queue_seconds: float = MAX_QUEUE_SECONDS,
+        tail_seconds: float = TAIL_SECONDS,
         session_options: SessionOptions | None = None,
     ) -> Recognizer:
         """Open a bundle.
@@ -116,6 +122,8 @@ class Recognizer:
                 cost less. Only for models that stream.
             max_whole_seconds: longest recording for a model that takes it whole; its memory may grow with the square.
             max_queue_seconds: most audio that waits in a stream undecoded.
+            tail_seconds: faint noise that a model hears behind the end of a recording, so that it says all that it
+                has heard; times never lie beyond the end. Only for models that stream.
             session_options: threads and memory of onnxruntime.
 
         Raises:
@@ -141,6 +149,7 @@ class Recognizer:
             chunk_frames=chunk_frames,
             max_whole_seconds=max_whole_seconds,
             max_queue_seconds=max_queue_seconds,
+            tail_seconds=tail_seconds,
             calibration=calibration,
         )
 
@@ -194,6 +203,7 @@ class Recognizer:
             vad_rules=vad_rules,
             max_queue_seconds=self._max_queue_seconds,
             calibration=self._calibration,
+            tail_seconds=self._tail_seconds,
         )
 
     def decode_streams(self, streams: Sequence[Stream]) -> None:
@@ -287,12 +297,13 @@ class Recognizer:
             self._whole_step(samples, sample_rate),
             self._max_whole_seconds,
             calibration=self._calibration,
+            tail_seconds=self._tail_seconds,
         )
         stream.accept_waveform(samples, sample_rate)
         return stream.flush()
 
     def log_probs(self, samples: NDArray[Any], sample_rate: int) -> NDArray[np.float32]:
-        """Natural-log probabilities of a whole recording, float32, shape ``(T, C)``.
+        """Natural-log probabilities of a whole recording, float32, shape ``(T, C)``; without the tail behind its end.
 
         Raises:
             AudioError, OptionsError, MissingDependencyError, ModelError: see ``Stream.accept_waveform``.
@@ -323,6 +334,7 @@ class Recognizer:
         metadata = self.metadata
         model_samples = -(-len(samples) * (metadata.input.sample_rate or sample_rate) // sample_rate)
         frames = -(-model_samples // metadata.input.units_per_frame) + metadata.lookahead_frames
+        frames += tail_frames(metadata, self._tail_seconds)
         longest = int(WHOLE_STEP_SECONDS * 1000 / metadata.frame_shift_ms)
         return max(1, min(frames, longest))
 

@@ -75,6 +75,7 @@ class Result:
         confidence: Calibration | None = None,
         stable_tokens: int = 0,
         offset_frames: float = 0,
+        last_frame: int | None = None,
     ) -> Result:
         """Spell a hypothesis out.
 
@@ -85,13 +86,17 @@ class Result:
             confidence: makes the confidence of words a probability.
             stable_tokens: leading tokens that no later audio can change.
             offset_frames: frames of the stream before the decoder's first.
+            last_frame: frames until the end of the audio, which no time lies beyond; a model may have said in the
+                tail what it heard before.
         """
 
         def seconds(frame: int) -> float:
             return (frame + offset_frames) * metadata.frame_shift_ms / 1000
 
-        begins = hypothesis.frames
-        ends = _of_all(hypothesis, "ends")
+        begins, ends = hypothesis.frames, _of_all(hypothesis, "ends")
+        if last_frame is not None:
+            begins = tuple(min(begin, max(last_frame - 1, 0)) for begin in begins)
+            ends = tuple(min(end, max(last_frame, 1)) for end in ends)
         token_log_probs = _of_all(hypothesis, "token_log_probs")
         tokens = tuple(vocabulary.symbols[index] for index in hypothesis.token_ids)
         return cls(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kdcompress_runtime.errors import OptionsError, PicklingRefusedError, StreamOverflowError, StreamStateError
 from kdcompress_runtime.feed import MAX_WHOLE_SECONDS, open_feed
 from kdcompress_runtime.result import Result
+from kdcompress_runtime.tail import TAIL_SECONDS, tail_frames
 from kdcompress_runtime.track import Progress, Track
 from kdcompress_runtime.vad import Gate, VadRules
 
@@ -52,6 +54,7 @@ class Stream:
         vad_rules: VadRules | None = None,
         max_queue_seconds: float = MAX_QUEUE_SECONDS,
         calibration: Calibration | None = None,
+        tail_seconds: float = TAIL_SECONDS,
     ) -> None:
         if endpointer is not None and not model.metadata.streaming:
             raise OptionsError("the model takes whole recordings and hears no endpoint before their end; leave it out")
@@ -68,18 +71,27 @@ class Stream:
             if vad is not None:
                 size = chunk_frames * model.metadata.input.units_per_frame
                 gate = Gate(vad, vad_rules or VadRules(), sample_rate=self._rate, chunk_samples=size)
-            return open_feed(model, chunk_frames, max_whole_seconds, gate=gate, source_rate=source_rate)
+            return open_feed(
+                model,
+                chunk_frames,
+                max_whole_seconds,
+                gate=gate,
+                source_rate=source_rate,
+                tail_frames=tail_frames(model.metadata, tail_seconds),
+            )
 
         self._track = Track(decoder, next_feed, endpointer)
         self._cached: tuple[Progress, bool, Result] | None = None
+        self._spelt: tuple[tuple[Any, ...], tuple[Any, ...], Result] | None = None
+        """What the last result was made of, scores apart."""
         self._in_use = threading.Lock()
         self._lost = False
         """Audio was on its way in; still true in a later call, that one was interrupted."""
 
     @property
     def frames_decoded(self) -> int:
-        """Frames that the results so far took into account, from the start of the stream."""
-        return self._track.frames_before + self._track.progress.frames
+        """Frames of audio that the results so far took into account, from the start of the stream."""
+        return self._track.frames_before + self._track.audio_frames
 
     @property
     def endpoint_rule(self) -> str | None:
@@ -259,8 +271,17 @@ class Stream:
         if self._cached is None or self._cached[0] is not progress or self._cached[1] != final:
             best = self._decoder.best(progress.decoded, final=final)
             stable = len(best.token_ids) if final else self._decoder.stable_count(progress.decoded)
-            self._cached = (progress, final, self._spell(best, progress, stable))
+            self._cached = (progress, final, self._respell(best, progress, stable, final=final))
         return self._cached[2]
+
+    def _respell(self, found: Hypothesis, progress: Progress, stable: int, *, final: bool) -> Result:
+        """Spell a hypothesis out; most chunks add no token, and then only the scores are new."""
+        key = (self._track.samples_before, progress.begin, final)
+        same = (found.token_ids, found.frames, found.ends, found.token_log_probs)
+        if self._spelt is None or self._spelt[:2] != (key, same):
+            self._spelt = (key, same, self._spell(found, progress, stable))
+            return self._spelt[2]
+        return replace(self._spelt[2], log_prob=found.log_prob, score=found.score, stable_tokens=stable)
 
     def _spell(self, found: Hypothesis, progress: Progress, stable: int) -> Result:
         metadata, track = self._model.metadata, self._track
@@ -268,6 +289,7 @@ class Stream:
         if track.samples_before:
             seconds = track.samples_before / track.feed.intake.source_rate
             offset += seconds * 1000 / metadata.frame_shift_ms
+        ended = track.feed.audio_frames
         return Result.of(
             found,
             self._model.vocabulary,
@@ -275,6 +297,7 @@ class Stream:
             confidence=self._calibration,
             stable_tokens=stable,
             offset_frames=offset,
+            last_frame=None if ended is None else ended - progress.begin,
         )
 
     def _check_finished(self, what: str) -> None:

@@ -86,6 +86,12 @@ class Track:
         while (plan := self.plan()) is not None:
             self.take(plan, *one_step(model, plan))
 
+    @property
+    def audio_frames(self) -> int:
+        """Frames of this recording that were decoded, without its tail."""
+        frames, end = self.progress.frames, self.feed.audio_frames
+        return frames if end is None else min(frames, end)
+
     def over(self) -> bool:
         """Whether the recording has ended, and all of it was decoded."""
         progress = self.progress
@@ -100,7 +106,7 @@ class Track:
     def next_recording(self) -> None:
         """Everything begins anew; what is counted goes on."""
         self.samples_before += self.feed.intake.received
-        self.frames_before += self.progress.frames
+        self.frames_before += self.audio_frames
         self.feed = self._open_feed(self.feed.intake.source_rate)
         self.finished = False
         self.progress = Progress(self.feed.start(), self._decoder.init_state())
@@ -114,7 +120,9 @@ class Track:
         """Decode frames of shape ``(T, C)`` up to the end of the utterance; the rest waits for the next."""
         heard, rule, rest = progress.heard, None, None
         if self._endpointer is not None:
-            heard, count, rule = self._endpointer.advance(progress.heard, rows)
+            audio = self.feed.audio_frames  # nobody pauses in the tail behind the end
+            said = rows if audio is None else rows[: max(audio - progress.frames, 0)]
+            heard, count, rule = self._endpointer.advance(progress.heard, said)
             if count is not None:
                 # A copy: a view would keep all of what the model answered.
                 rest = rows[count:].copy() if count < len(rows) else None

@@ -14,6 +14,7 @@ import pytest
 
 from kdcompress_runtime import GreedyDecoder, Vocabulary
 from kdcompress_runtime.bundle import READABLE_VERSIONS
+from kdcompress_runtime.tail import faint_noise
 
 HERE = Path(__file__).parent / "web"
 
@@ -76,3 +77,12 @@ def test_it_decodes_and_spells_as_the_runtime_does(node, tmp_path):
     for found, row in zip(answer["spelt"], rows, strict=True):
         assert (found["text"], found["blank"]) == (vocabulary.text(row), vocabulary.blank_id)
         assert tuple(found["symbols"]) == vocabulary.symbols
+
+
+def test_the_noise_behind_a_recording_is_the_runtimes(node):
+    script = "import { faintNoise } from './export/kdcompress_export/web/kdcompress.mjs';"
+    script += "console.log(JSON.stringify(Array.from(faintNoise(5000))));"
+    root = Path(__file__).parents[2]
+    command = [node, "--input-type=module", "--eval", script]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=True)
+    assert np.array_equal(np.array(json.loads(done.stdout), dtype=np.float32), faint_noise(5000))

@@ -31,7 +31,9 @@ UNTIL_THE_END = replace(RULES, initial_silence=math.inf, trailing_silence=math.i
 @pytest.fixture(scope="module")
 def recognizers(bundle_path):
     return {
-        kind: Recognizer.from_dir(bundle_path, decoder=DecoderOptions(kind, beam_width=4), endpoint=RULES)
+        kind: Recognizer.from_dir(
+            bundle_path, decoder=DecoderOptions(kind, beam_width=4), endpoint=RULES, tail_seconds=0.0
+        )
         for kind in KINDS
     }
 
@@ -109,7 +111,7 @@ def test_any_cut_gives_exactly_the_same_utterances(recognizers, talk, kind, size
 
 @pytest.mark.parametrize("chunk", [1, 3, 50])
 def test_the_chunk_of_the_model_does_not_move_endpoints(bundle_path, recognizers, talk, chunk):
-    other = Recognizer.from_dir(bundle_path, chunk_frames=chunk, endpoint=RULES)
+    other = Recognizer.from_dir(bundle_path, chunk_frames=chunk, endpoint=RULES, tail_seconds=0.0)
     expected, _ = utterances(recognizers["greedy"], [talk])
     found, _ = utterances(other, [talk])
     assert [rule for rule, _ in found] == [rule for rule, _ in expected]

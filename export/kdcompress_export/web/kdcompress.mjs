@@ -16,6 +16,8 @@ const WORD_SEPARATOR = '▁';
 const BATCH_AXIS = 'N';
 const LOG_PROBS = 'log_probs';
 const NEXT = 'next_';
+const TAIL_SECONDS = 0.4;
+const TAIL_AMPLITUDE = 5.5e-4;
 const WHOLE_STEP_SECONDS = 30; // longest step of recognize(): bounds its memory
 const LOUDEST = 8; // int16 values passed as floats are far above, audio in [-1, 1] never is
 const LINE_END = /\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]/;
@@ -235,7 +237,7 @@ export class Recognizer {
   async recognize(samples, sampleRate = this.sampleRate) {
     checkAudio(samples, sampleRate, this.sampleRate);
     const { input, lookahead_frames: lag, frame_shift_ms: shift } = this.metadata;
-    const frames = Math.ceil(samples.length / input.units_per_frame) + lag;
+    const frames = Math.ceil(samples.length / input.units_per_frame) + lag + tailFrames(this.metadata);
     const step = Math.max(1, Math.min(frames, Math.floor((WHOLE_STEP_SECONDS * 1000) / shift)));
     const stream = new Stream(this.#model, this.#decoder, step);
     await stream.acceptWaveform(samples, sampleRate);
@@ -269,7 +271,7 @@ export class Stream {
 
   /** Frames that the results take into account. */
   get framesDecoded() {
-    return this.#state.frame;
+    return Math.min(this.#state.frame, this.#feed.audioFrames);
   }
 
   /**
@@ -302,7 +304,7 @@ export class Stream {
     return {
       text: this.#model.vocabulary.text(tokenIds),
       tokens: tokenIds.map((id) => symbols[id]),
-      timestamps: frames.map((frame) => (frame * shift) / 1000),
+      timestamps: frames.map((frame) => (Math.min(frame, Math.max(this.#feed.audioFrames - 1, 0)) * shift) / 1000),
       logProb,
     };
   }
@@ -340,6 +342,7 @@ class ChunkFeed {
     this.pending = new Float32Array(0);
     this.received = 0;
     this.stepped = 0; // frames that came out of the model, the lag among them
+    this.audioFrames = Infinity; // frames of the recording without its tail, once it has ended
   }
 
   async *accept(samples) {
@@ -352,12 +355,15 @@ class ChunkFeed {
 
   async *finish() {
     const { lookahead_frames: lag, input } = this.model.metadata;
-    const frames = Math.ceil(this.received / input.units_per_frame);
-    while (frames && this.stepped < frames + lag) {
+    this.audioFrames = Math.ceil(this.received / input.units_per_frame);
+    const frames = this.audioFrames && this.audioFrames + tailFrames(this.model.metadata);
+    // Models speak late: behind the end they hear faint noise, so that they say all that they have heard.
+    const rest = joined(this.pending, faintNoise(Math.max((frames + lag) * input.units_per_frame - this.received, 0)));
+    this.pending = new Float32Array(0);
+    for (let start = 0; frames && this.stepped < frames + lag; start += this.size) {
       const surplus = Math.max(this.stepped + this.chunk - frames - lag, 0);
       const padded = new Float32Array(this.size);
-      padded.set(this.pending);
-      this.pending = new Float32Array(0);
+      padded.set(rest.subarray(start, start + this.size));
       const logProbs = await this.step(padded);
       yield logProbs.subarray(0, Math.max(logProbs.length - surplus * this.model.classes, 0));
     }
@@ -375,10 +381,26 @@ class ChunkFeed {
   }
 }
 
+/** Frames of the tail behind a recording; models that take whole recordings have none. */
+function tailFrames(metadata) {
+  return metadata.streaming === false ? 0 : Math.ceil((TAIL_SECONDS * 1000) / metadata.frame_shift_ms);
+}
+
+/** The noise of `kdcompress_runtime/tail.py`, sample for sample. */
+export function faintNoise(count) {
+  const noise = new Float32Array(count);
+  for (let index = 0, state = 1; index < count; index += 1) {
+    state = (Math.imul(1664525, state) + 1013904223) >>> 0;
+    noise[index] = ((state >>> 8) / 2 ** 23 - 1) * TAIL_AMPLITUDE;
+  }
+  return noise;
+}
+
 /** Collects a recording and runs it in one step, for models that take whole recordings. */
 class WholeFeed {
   constructor(model) {
     this.model = model;
+    this.audioFrames = Infinity; // the model decides how many
     this.pieces = [];
   }
 
