@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent
 PACKAGE = "kdcompress_runtime/decoders/native"
 SOURCES = ROOT / "runtime" / PACKAGE
 SOURCE = SOURCES / "beam.c"
-LIBRARY = {"win32": "_beam.dll", "darwin": "_beam.dylib"}.get(sys.platform, "_beam.so")
+LIBRARY = {"win32": "beam.core.dll", "darwin": "beam.core.dylib"}.get(sys.platform, "beam.core.so")
 """As ``library.py`` looks for it."""
 OPT_OUT = "KDCOMPRESS_NO_NATIVE"
 # Portable and exact: nothing of this machine alone, no reordering and no fusing of floating-point operations.

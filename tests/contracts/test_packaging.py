@@ -183,7 +183,7 @@ def test_the_compiled_wheel_is_for_any_python_on_this_platform(wheel):
         pytest.skip("no C compiler")
     names, about = content(wheel)
     (library,) = (name for name in names if name.endswith(LIBRARIES))
-    assert library.startswith(NATIVE + "_beam.")
+    assert library.startswith(NATIVE + "beam.core.")
     assert "Root-Is-Purelib: false" in about
     (tag,) = (line.removeprefix("Tag: ") for line in about.splitlines() if line.startswith("Tag: "))
     assert wheel.name.endswith(f"-{tag}.whl")

@@ -322,7 +322,7 @@ def test_without_the_core_the_python_search_is_taken(monkeypatch, tmp_path, post
     either = build_decoder(DecoderOptions("beam"), CHARACTERS)
     expected = either.nbest(advance(either, [log_probs]), 5)
     library.load.cache_clear()
-    monkeypatch.setattr(library, "FILE", tmp_path / "_beam.so")
+    monkeypatch.setattr(library, "FILE", tmp_path / "beam.core.so")
     try:
         for content in (None, b"no library at all"):
             if content is not None:

@@ -16,7 +16,10 @@ import numpy as np
 
 from kdcompress_runtime.errors import MissingDependencyError
 
-FILE = Path(__file__).with_name({"win32": "_beam.dll", "darwin": "_beam.dylib"}.get(sys.platform, "_beam.so"))
+# A dot in the name keeps those away who list the modules of a folder: this is none.
+FILE = Path(__file__).with_name(
+    {"win32": "beam.core.dll", "darwin": "beam.core.dylib"}.get(sys.platform, "beam.core.so")
+)
 _VERSION = 1
 
 NO_LM, WORD_LM, TOKEN_LM = range(3)
