@@ -42,7 +42,7 @@ def sherpa_lines(bundle: Path, folder: Path, manifest: Path, count: int) -> Iter
     """Recognise the first ``count`` recordings with both; what sherpa-onnx decodes behind the recording is left out."""
     entries = [entry for _, entry in zip(range(count), read_manifest(manifest), strict=False)]
     for precision in [file.precision for file in Recognizer.from_dir(bundle).metadata.models]:
-        recognizer = Recognizer.from_dir(bundle, precision=precision)
+        recognizer = Recognizer.from_dir(bundle, precision=precision, tail_seconds=0.0)
         rate = recognizer.metadata.input.sample_rate or 16000
         recordings = [read_audio(entry.input, rate)[0] for entry in entries]
         ours = [recognizer.recognize(samples, rate) for samples in recordings]
