@@ -44,8 +44,9 @@ class Ours:
         from kdcompress_runtime import DecoderOptions, Recognizer
 
         self._rate = rate
+        # Without our tail, which sherpa-onnx has not: both recognise the same audio.
         self.recognizer = Recognizer.from_dir(
-            path, precision=precision, chunk_frames=chunk_frames, decoder=DecoderOptions()
+            path, precision=precision, chunk_frames=chunk_frames, decoder=DecoderOptions(), tail_seconds=0.0
         )
 
     def start(self) -> None:
