@@ -129,7 +129,7 @@ def lm(tmp_path):
 
 
 def texts(bundle: Path, manifest: Path) -> list[str]:
-    recognizer = Recognizer.from_dir(bundle)
+    recognizer = Recognizer.from_dir(bundle, tail_seconds=0.0)
     rows = [json.loads(line) for line in manifest.read_text().splitlines()]
     return [recognizer.recognize(*soundfile.read(manifest.parent / row["audio_filepath"])).text for row in rows]
 
@@ -235,8 +235,8 @@ def test_confidences_become_honest(bundle, tmp_path):
     assert found.words > 200
     assert found.halves == "speakers"
     assert found.ece < 0.05 < found.ece_raw
-    sure = Recognizer.from_dir(bundle).recognize(say("act", np.random.default_rng(0), 0), 8000)
-    unsure = Recognizer.from_dir(bundle).recognize(say("cab", np.random.default_rng(0), 1), 8000)
+    sure = Recognizer.from_dir(bundle, tail_seconds=0.0).recognize(say("act", np.random.default_rng(0), 0), 8000)
+    unsure = Recognizer.from_dir(bundle, tail_seconds=0.0).recognize(say("cab", np.random.default_rng(0), 1), 8000)
     assert [(word.text, word.confidence > 0.9) for word in (*sure.words, *unsure.words)] == [
         ("act", True), ("cat", False),
     ]  # fmt: skip
