@@ -115,7 +115,7 @@ class Result:
                 )
                 for text, rows in split_words(tokens)
             ),
-            score=getattr(hypothesis, "score", math.nan),
+            score=hypothesis.score,
             stable_tokens=stable_tokens,
         )
 
@@ -142,7 +142,7 @@ def split_words(tokens: Sequence[str]) -> list[tuple[str, list[int]]]:
 
 def _of_all(hypothesis: Hypothesis, name: str) -> tuple[Any, ...]:
     """A field of a hypothesis with a value for each token; empty where the decoder gives none."""
-    values: tuple[Any, ...] = getattr(hypothesis, name, ())
+    values: tuple[Any, ...] = getattr(hypothesis, name)
     return values if len(values) == len(hypothesis.token_ids) else ()
 
 

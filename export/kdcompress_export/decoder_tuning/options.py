@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from kdcompress_runtime.decoder_settings import KINDS
 from kdcompress_runtime.errors import OptionsError
+from kdcompress_runtime.lm.base import UNITS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 AUTO = "auto"
-UNITS = ("word", "token")
 
 
 @dataclass(frozen=True)
