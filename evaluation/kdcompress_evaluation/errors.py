@@ -11,3 +11,7 @@ class PairingError(KdcompressError, ValueError):
 
 class RowsError(KdcompressError, ValueError):
     """The rows of a report folder are missing or were not written by this version."""
+
+
+class BudgetError(KdcompressError, ValueError):
+    """A budget that cannot be read."""
