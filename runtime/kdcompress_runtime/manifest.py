@@ -13,8 +13,8 @@ from kdcompress_runtime.errors import ManifestError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-INPUT_FIELDS = ("audio_filepath", "image_filepath", "source")
-"""Fields that can hold an item's input; the first one present is used."""
+INPUT_FIELDS = {"audio_filepath": "audio", "image_filepath": "image", "source": "text"}
+"""Fields that can hold an item's input, and what kind it is; the first one present is used."""
 TEXT_FIELDS = ("text", "target")
 """Fields that can hold an item's reference."""
 
@@ -35,6 +35,8 @@ class ManifestEntry:
     """Speaker, where the line says so."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Every other field of the line, for slices of a report."""
+    kind: str = "audio"
+    """What the input is: ``audio``, ``image`` or ``text``."""
 
 
 def read_manifest(path: str | Path) -> Iterator[ManifestEntry]:
@@ -87,6 +89,7 @@ def parse_line(line: str, *, where: str, folder: Path) -> ManifestEntry:
         duration=None if duration is None else float(duration),
         speaker=None if row.get("speaker") is None else str(row["speaker"]),
         extra={key: item for key, item in row.items() if key not in known},
+        kind=INPUT_FIELDS[source],
     )
 
 
