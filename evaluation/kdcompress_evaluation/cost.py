@@ -108,8 +108,9 @@ class ColdStart:
 class Footprint:
     """Bytes on disk and in memory."""
 
-    size_bytes: int
-    """To ship: the model and what must lie beside it, language model included."""
+    size_bytes: int | None
+    """To ship: the model and what must lie beside it, language model included; ``None``: unknown, as for texts of
+    another system."""
     compressed_bytes: int | None
     """The same, deflated as in a .zip."""
     lm_bytes: int
@@ -151,5 +152,7 @@ class SpeedRun:
     """``None`` when they could not be measured."""
     paced_seconds: float
     """Of audio, paced for each variant."""
+    load_after: float | None
+    """Load average when the measurement was over; that before it is the machine's."""
     notes: tuple[str, ...]
     """What could not be measured, and why."""
