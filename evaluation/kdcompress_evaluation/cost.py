@@ -152,7 +152,7 @@ class SpeedRun:
     """``None`` when they could not be measured."""
     paced_seconds: float
     """Of audio, paced for each variant."""
-    load_after: float | None
-    """Load average when the measurement was over; that before it is the machine's."""
     notes: tuple[str, ...]
     """What could not be measured, and why."""
+    load_after: float | None = None
+    """Load average when the measurement was over; that before it is the machine's."""

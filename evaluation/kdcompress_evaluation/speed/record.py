@@ -132,6 +132,8 @@ class SpeedRecord:
     """What the times belong to; other ones are measured again."""
     machine: Machine
     """As it was when the measurement began."""
+    baseline: str
+    """Name of the variant that ``again`` is a second copy of."""
     utterances: tuple[TimedUtterance, ...]
     """That are timed one after the other."""
     paced: tuple[TimedUtterance, ...]

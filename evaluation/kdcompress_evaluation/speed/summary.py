@@ -74,14 +74,9 @@ def summarise_footprint(record: SpeedRecord | None, info: VariantInfo) -> Footpr
     )
 
 
-def summarise_run(record: SpeedRecord, baseline: str) -> SpeedRun:
-    """Derive how speed was measured, with the noise of the machine.
-
-    Args:
-        record: of the speed run.
-        baseline: name of the variant that was timed twice.
-    """
-    costs = record.variants.get(baseline)
+def summarise_run(record: SpeedRecord) -> SpeedRun:
+    """Derive how speed was measured, with the noise of the machine."""
+    costs = record.variants.get(record.baseline)
     noise = None
     if costs is not None and costs.timings and record.again is not None and record.again.timings:
         noise = ratio(costs.timings, record.again.timings)
@@ -93,8 +88,8 @@ def summarise_run(record: SpeedRecord, baseline: str) -> SpeedRun:
         noise=noise,
         peaks=record.peaks,
         paced_seconds=float(max(paced, default=0.0)),
-        load_after=record.load_after,
         notes=record.notes,
+        load_after=record.load_after,
     )
 
 
