@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 # The JSON reader resolves these annotations when it runs, so they are imported for real.
@@ -72,6 +72,8 @@ class RunInfo:
     """That recognised."""
     created: str
     """UTC, ISO 8601."""
+    streaming: dict[str, Any] = field(default_factory=dict)
+    """How streams were tried: every how many utterances, and on how many in random pieces and with a pause."""
     schema: int = SCHEMA
     """Version of this format."""
 
@@ -245,6 +247,8 @@ class WorstUtterance:
     """Raw text."""
     hypothesis: str
     """Raw text."""
+    baseline_hypothesis: str | None
+    """Raw text of the baseline; ``None`` for the baseline itself."""
     diff: tuple[DiffPiece, ...]
     """Of the normalised words."""
 
@@ -363,6 +367,8 @@ class Summary:
     """By variant, most errors first."""
     regressions: dict[str, tuple[WorstUtterance, ...]]
     """By variant: utterances with most errors more than the baseline."""
+    improvements: dict[str, tuple[WorstUtterance, ...]]
+    """By variant: utterances with most errors fewer than the baseline."""
     failures: tuple[Failure, ...]
     """The first ones."""
     failure_count: int

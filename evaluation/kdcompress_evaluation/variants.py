@@ -29,26 +29,42 @@ class VariantInfo:
 
     name: str
     """Unique in a report; also the stem of its files."""
+    kind: str
+    """What it is: ``bundle``, ``huggingface``, ``sherpa-onnx`` or ``predictions`` (texts of another system)."""
+    anchor: bool
+    """Shown for comparison, for example a teacher; never chosen."""
+    task: str
+    """``speech``, ``scene_text`` or ``translation``; empty: any."""
+    input_kind: str
+    """What it is fed: ``audio``, ``image``, ``text`` or ``any``."""
     bundle_name: str
-    """Name in ``bundle.json``."""
+    """Name in ``bundle.json``; that of the folder or file where there is none."""
     bundle_path: str
-    """Where the bundle was read."""
+    """Where it was read."""
     precision: str
-    """``float32``, ``int8``..."""
+    """``float32``, ``int8``...; empty where nobody knows."""
+    engine: str
+    """What runs it, with version: ``onnxruntime 1.23.0``; empty for texts of another system."""
+    format_version: int | None
+    """Of ``bundle.json`` as it lies there; ``None``: it is no bundle."""
+    files: dict[str, str]
+    """SHA-256 of every file that it is made of, by name."""
+    model_file: str
+    """Name of the file with the model (or the texts) among those."""
     model_sha256: str
-    """Of the ONNX file."""
+    """Of that file."""
     tokens_sha256: str
-    """Of ``tokens.txt``."""
+    """Of the token table; empty where there is none."""
     geometry_sha256: str
-    """Of every field of ``bundle.json`` that decides what is recognised."""
-    size_bytes: int
-    """To ship: model, ``tokens.txt`` and ``bundle.json``."""
-    parameters: int
-    """Trained parameters."""
-    sample_rate: int
-    """Hz."""
+    """Of everything else that decides what is recognised; of ``bundle.json`` the fields that do."""
+    size_bytes: int | None
+    """To ship: the model, what must lie beside it, and the language model that its decoder needs; ``None``: unknown."""
+    parameters: int | None
+    """Trained parameters; ``None``: unknown."""
+    sample_rate: int | None
+    """Hz; ``None``: it is fed no audio, or nobody knows."""
     lookahead_ms: float | None
-    """How far the output lags the input; ``None`` when the model takes whole recordings."""
+    """How far the output lags the input; ``None`` when the model takes whole recordings, or does not say."""
     chunk_ms: float | None
     """Audio in one streaming step; ``None`` when the model takes whole recordings."""
     provenance: dict[str, Any]
