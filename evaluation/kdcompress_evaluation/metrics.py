@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from kdcompress_evaluation.scoring import character_counts, count_columns, word_counts
+from kdcompress_runtime.errors import OptionsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from kdcompress_evaluation.scoring import Normaliser
+
+SPEECH, SCENE_TEXT, TRANSLATION = "speech", "scene_text", "translation"
+"""Tasks."""
 
 
 @dataclass(frozen=True)
@@ -21,3 +39,132 @@ class MetricInfo:
     """Error rates: yes. chrF, BLEU: no."""
     scorer: str
     """What computed it, with version: ``jiwer 4.0.0``."""
+
+
+class Metric(ABC):
+    """A metric as sufficient statistics that add up over utterances, and what follows from their sums.
+
+    Whatever is resampled, swapped, sliced or sharded is rows of statistics; texts are aligned once.
+    """
+
+    columns: ClassVar[tuple[str, ...]]
+    """Names of the K statistics."""
+
+    def __init__(self, info: MetricInfo) -> None:
+        self.info = info
+        """Name, words, unit, direction."""
+
+    @abstractmethod
+    def statistics(self, references: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.float64]:
+        """Count a batch of raw texts: (N, K) float64, one row an utterance.
+
+        A failed utterance is an empty hypothesis. Rows do not depend on each other, so a long test set is counted in
+        batches of some hundred.
+        """
+
+    @abstractmethod
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The metric, a fraction, from sums of statistics: (..., K) to (...); NaN where no reference unit is left."""
+
+    def costs(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What each utterance costs: (N, K) to (N,), to be small, for ranking utterances and comparing two systems.
+
+        Errors for error rates (so that words recognised where there are none count), 1 - value for scores (0 where
+        there is no value).
+        """
+        return 1.0 - np.nan_to_num(self.value(statistics), nan=1.0)
+
+
+class ErrorRate(Metric):
+    """Word or character error rate: jiwer's alignment of normalised texts."""
+
+    columns: ClassVar = ("substitutions", "deletions", "insertions", "reference")
+
+    def __init__(self, info: MetricInfo, normaliser: Normaliser, *, characters: bool) -> None:
+        super().__init__(info)
+        self._normaliser = normaliser
+        self._count = character_counts if characters else word_counts
+
+    def statistics(self, references: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.float64]:
+        """Substitutions, deletions, insertions and reference units: (N, 4)."""
+        return count_columns(self._count(references, hypotheses, self._normaliser))
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Errors per reference unit."""
+        return _divide(sums[..., :3].sum(axis=-1), sums[..., 3])
+
+    def costs(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Errors."""
+        return statistics[:, :3].sum(axis=1)
+
+
+class SentenceErrorRate(Metric):
+    """Share of utterances (lines) whose normalised text is not exactly the reference's; exact match is 1 minus it."""
+
+    columns: ClassVar = ("wrong", "utterances")
+
+    def __init__(self, info: MetricInfo, normaliser: Normaliser) -> None:
+        super().__init__(info)
+        self._apply = normaliser.apply
+
+    def statistics(self, references: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.float64]:
+        """0 or 1, and 1: (N, 2)."""
+        wrong = [self._apply(r) != self._apply(h) for r, h in zip(references, hypotheses, strict=True)]
+        return np.stack([np.array(wrong, dtype=float), np.ones(len(wrong))], axis=1)
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Wrong ones per utterance."""
+        return _divide(sums[..., 0], sums[..., 1])
+
+    def costs(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
+        """0 or 1."""
+        return statistics[:, 0]
+
+
+def word_error_rate(normaliser: Normaliser) -> ErrorRate:
+    """WER: errors of words over reference words."""
+    return ErrorRate(_rate("wer", "WER", "word error rate", _jiwer(normaliser)), normaliser, characters=False)
+
+
+def character_error_rate(normaliser: Normaliser) -> ErrorRate:
+    """CER: errors of characters (the space between words is one) over reference characters."""
+    return ErrorRate(_rate("cer", "CER", "character error rate", _jiwer(normaliser)), normaliser, characters=True)
+
+
+def metrics_for(task: str, normaliser: Normaliser) -> tuple[Metric, ...]:
+    """Metrics of a task; the first one decides.
+
+    Args:
+        task: ``speech``, ``scene_text`` or ``translation``.
+        normaliser: of texts before words or characters are compared; chrF and BLEU take raw texts, as they do.
+
+    Raises:
+        OptionsError: another task.
+        MissingDependencyError: sacrebleu is not installed (translation only).
+    """
+    compared = f"texts compared, normaliser {normaliser.name} v{normaliser.version}"
+    if task == SPEECH:
+        wrong = _rate("ser", "SER", "utterances not exactly right", compared)
+        return word_error_rate(normaliser), character_error_rate(normaliser), SentenceErrorRate(wrong, normaliser)
+    if task == SCENE_TEXT:
+        wrong = _rate("ser", "SER", "lines not exactly right", compared)
+        return SentenceErrorRate(wrong, normaliser), character_error_rate(normaliser)
+    if task == TRANSLATION:
+        from kdcompress_evaluation.translation_metrics import Bleu, ChrF
+
+        return ChrF(), Bleu()
+    raise OptionsError(f"no metrics for task {task!r}; known: {SPEECH}, {SCENE_TEXT}, {TRANSLATION}")
+
+
+def _rate(name: str, short: str, title: str, scorer: str) -> MetricInfo:
+    return MetricInfo(name=name, short=short, title=title, unit="%", lower_is_better=True, scorer=scorer)
+
+
+def _jiwer(normaliser: Normaliser) -> str:
+    return f"jiwer {version('jiwer')}, normaliser {normaliser.name} v{normaliser.version}"
+
+
+def _divide(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Quotients; NaN where the denominator is 0."""
+    shape = np.broadcast(numerator, denominator).shape
+    return np.divide(numerator, denominator, out=np.full(shape, np.nan), where=np.asarray(denominator) > 0)

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import jiwer
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from jiwer import AlignmentChunk
+    from numpy.typing import NDArray
 
 _APOSTROPHES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u02bc": "'"})
 
@@ -58,6 +60,12 @@ class ErrorCounts:
     def rate(self) -> float | None:
         """Errors per reference unit, or ``None`` without reference units."""
         return self.errors / self.reference if self.reference else None
+
+    @classmethod
+    def of(cls, sums: NDArray[np.float64]) -> ErrorCounts:
+        """Counts from (summed) columns of ``count_columns``: (4,)."""
+        substitutions, deletions, insertions, reference = (round(float(one)) for one in sums)
+        return cls(reference - substitutions - deletions, substitutions, deletions, insertions)
 
     def __add__(self, other: ErrorCounts) -> ErrorCounts:
         return ErrorCounts(
@@ -109,21 +117,35 @@ NORMALISERS: Mapping[str, Normaliser] = {
 """Normalisers by name."""
 
 
-def score(references: Sequence[str], hypotheses: Sequence[str], normaliser: Normaliser) -> list[UtteranceScore]:
-    """Align each hypothesis with its reference; an empty reference makes every hypothesis word an insertion.
+def word_counts(references: Sequence[str], hypotheses: Sequence[str], normaliser: Normaliser) -> list[ErrorCounts]:
+    """Align the words of each hypothesis with its reference's; an empty reference makes every word an insertion.
 
     Args:
         references: raw texts, one an utterance.
         hypotheses: raw texts in the same order.
         normaliser: applied to both sides.
     """
-    if not references:
-        return []
-    wanted = [normaliser.apply(text) for text in references]
-    found = [normaliser.apply(text) for text in hypotheses]
-    words = jiwer.process_words(wanted, found).alignments
-    characters = jiwer.process_characters(wanted, found).alignments
-    return [UtteranceScore(_counts(w), _counts(c)) for w, c in zip(words, characters, strict=True)]
+    wanted, found = _normalised(references, hypotheses, normaliser)
+    return [_counts(one) for one in jiwer.process_words(wanted, found).alignments] if wanted else []
+
+
+def character_counts(references: Sequence[str], hypotheses: Sequence[str], normaliser: Normaliser) -> list[ErrorCounts]:
+    """Align characters as ``word_counts`` does words; the space between words is a character."""
+    wanted, found = _normalised(references, hypotheses, normaliser)
+    return [_counts(one) for one in jiwer.process_characters(wanted, found).alignments] if wanted else []
+
+
+def score(references: Sequence[str], hypotheses: Sequence[str], normaliser: Normaliser) -> list[UtteranceScore]:
+    """Count words and characters; see ``word_counts``."""
+    words = word_counts(references, hypotheses, normaliser)
+    characters = character_counts(references, hypotheses, normaliser)
+    return [UtteranceScore(w, c) for w, c in zip(words, characters, strict=True)]
+
+
+def count_columns(counts: Sequence[ErrorCounts]) -> NDArray[np.float64]:
+    """Substitutions, deletions, insertions and reference units as numbers that can be resampled: (N, 4)."""
+    rows = [(c.substitutions, c.deletions, c.insertions, c.reference) for c in counts]
+    return np.array(rows, dtype=float).reshape(-1, 4)
 
 
 def word_diff(reference: str, hypothesis: str, normaliser: Normaliser) -> tuple[DiffPiece, ...]:
@@ -138,6 +160,12 @@ def word_diff(reference: str, hypothesis: str, normaliser: Normaliser) -> tuple[
         )
         for chunk in output.alignments[0]
     )
+
+
+def _normalised(
+    references: Sequence[str], hypotheses: Sequence[str], normaliser: Normaliser
+) -> tuple[list[str], list[str]]:
+    return [normaliser.apply(text) for text in references], [normaliser.apply(text) for text in hypotheses]
 
 
 def _counts(alignment: Sequence[AlignmentChunk]) -> ErrorCounts:
