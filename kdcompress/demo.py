@@ -57,7 +57,7 @@ def plan(output: Path, source: Path, overrides: tuple[str, ...] = ()) -> list[St
         made_from = (output / recipe / "model.safetensors",)
         steps.append(Step(f"export {recipe}", export, (recipe,), result=bundle / "bundle.json", made_from=made_from))
     report = ("eval", *map(str, bundles.values()), "--manifest", f"digits={data / 'test.jsonl'}")
-    where = ("--baseline", "digits-labels", "-o", str(output / "report"))
+    where = ("--baseline", "digits-labels", "--paced", "4", "-o", str(output / "report"))
     steps.append(Step("report", report + where, after=tuple(f"export {recipe}" for recipe in STUDENTS)))
     return steps
 
@@ -67,7 +67,7 @@ def _summarise(output: Path, seconds: float) -> None:
     teachers = [json.loads((output / name / "run.json").read_text(encoding="utf-8")) for name in TEACHERS]
     content = json.loads((output / "report" / "report.json").read_text(encoding="utf-8"))
     rates = {
-        variant["info"]["bundle_name"]: f"{100 * variant['pooled']['wer']['value']:.1f} %"
+        variant["info"]["bundle_name"]: f"{100 * variant['pooled']['metrics']['wer']['value']:.1f} %"
         for variant in content["variants"]
         if variant["info"]["precision"] == "float32"
     }

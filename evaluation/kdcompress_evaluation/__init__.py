@@ -1,17 +1,29 @@
-"""Bundles x manifests -> rows -> report. Imports the runtime, never torch."""
+"""Systems x manifests -> rows -> report. Imports the runtime, never torch."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kdcompress_evaluation.compare import compare
     from kdcompress_evaluation.decoding import Decoding
-    from kdcompress_evaluation.pipeline import EvalOptions, evaluate
+    from kdcompress_evaluation.options import EvalOptions
+    from kdcompress_evaluation.pipeline import evaluate, recognise_shard
+    from kdcompress_evaluation.reuse import Rederive, rederive
     from kdcompress_evaluation.summary import Summary
 
-__all__ = ["Decoding", "EvalOptions", "Summary", "evaluate"]
+__all__ = ["Decoding", "EvalOptions", "Rederive", "Summary", "compare", "evaluate", "recognise_shard", "rederive"]
 
-_HOMES = {"Decoding": "decoding", "EvalOptions": "pipeline", "Summary": "summary", "evaluate": "pipeline"}
+_HOMES = {
+    "Decoding": "decoding",
+    "EvalOptions": "options",
+    "Rederive": "reuse",
+    "Summary": "summary",
+    "compare": "compare",
+    "evaluate": "pipeline",
+    "recognise_shard": "pipeline",
+    "rederive": "reuse",
+}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for

@@ -1,9 +1,7 @@
-"""What a bundle is for: ``transcribe``, and ``eval`` to decide which one to ship."""
+"""What a bundle is for: ``transcribe``."""
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -85,59 +83,3 @@ def transcribe(
             failed += 1
     if failed:
         raise typer.Exit(FAILED)
-
-
-@app.command("eval")
-def evaluate_command(
-    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Bundles to compare.")],
-    manifest: Annotated[
-        list[str], typer.Option("--manifest", metavar="[NAME=]FILE", help="Test manifest; repeatable.")
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="REPORT", help="Folder of the report.")],
-    baseline: Annotated[str | None, typer.Option(help="Variant that the others are compared with.")] = None,
-    precision: Annotated[str, typer.Option(help="default, all, float32 or int8.")] = "all",
-    decoder: DecoderOption = None,
-    beam_width: BeamOption = None,
-    lm: LmOption = None,
-    alpha: AlphaOption = None,
-    beta: BetaOption = None,
-    blank_penalty: BlankOption = None,
-) -> None:
-    """Report accuracy against size and latency: report.html, report.md, report.json and the raw rows."""
-    from kdcompress.decoding import DecodingRequest
-    from kdcompress_evaluation import Decoding, EvalOptions, evaluate
-
-    request = DecodingRequest(
-        kind=decoder,
-        options={"beam_width": beam_width, "alpha": alpha, "beta": beta, "blank_penalty": blank_penalty},
-        lm=lm,
-    )
-    options = EvalOptions(
-        baseline=baseline,
-        precisions=precision,
-        decoding=Decoding(request.decoder_options(), lm),
-        command=shlex.join(["kdcompress", *sys.argv[1:]]),
-    )
-    with console.progress_bar("eval") as update:
-        summary = evaluate(
-            bundles, _manifests(manifest), output, options, lambda stage, done, total: update(done, total, stage)
-        )
-    console.stdout().print(summary.headline, markup=False)
-    if summary.failure_count:
-        console.info(
-            f"not recognised: {summary.failure_count} utterance(s); their words count as errors, see the report"
-        )
-    console.stdout().print(str(output / "report.html"), markup=False)
-
-
-def _manifests(values: list[str]) -> dict[str, Path]:
-    """``NAME=FILE``, or a file that is named after itself."""
-    named: dict[str, Path] = {}
-    for value in values:
-        name, equals, file = value.partition("=")
-        path = Path(file if equals else value)
-        name = name if equals else path.stem
-        if name in named:
-            raise OptionsError(f"two manifests are called {name!r}; name them: --manifest NAME=FILE")
-        named[name] = path
-    return named
