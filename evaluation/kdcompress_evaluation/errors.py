@@ -15,3 +15,7 @@ class RowsError(KdcompressError, ValueError):
 
 class BudgetError(KdcompressError, ValueError):
     """A budget that cannot be read."""
+
+
+class PredictionsError(KdcompressError, ValueError):
+    """A file with texts of another system that cannot be used."""

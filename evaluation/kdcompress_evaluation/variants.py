@@ -1,22 +1,19 @@
-"""Variants: a bundle at one precision, with a unique name for tables and files."""
+"""Variants: a system at one precision, with a unique name for tables and files."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdcompress_runtime.bundle import Bundle
-from kdcompress_runtime.errors import BundleError, OptionsError
+from kdcompress_runtime.errors import BundleError, KdcompressError, OptionsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kdcompress_runtime.bundle import BundleMetadata
+    from kdcompress_evaluation.summary import BrokenVariant
 
 
 LOSSES_SHOWN = 2
@@ -114,61 +111,73 @@ def _teachers(content: dict[str, Any]) -> list[Any]:
     return [one] if one else []
 
 
-def plan_variants(bundles: Sequence[Path], precisions: str) -> list[VariantInfo]:
-    """Open every bundle and list its variants.
+def plan_variants(
+    paths: Sequence[Path], precisions: str = "default", anchors: Sequence[Path] = ()
+) -> tuple[list[VariantInfo], list[BrokenVariant]]:
+    """Open everything that is to be evaluated, and list the variants.
 
     Args:
-        bundles: folders or ``.zip`` files.
-        precisions: ``default`` (one a bundle), ``all``, or the name of one precision.
+        paths: bundles (folders or ``.zip``), Hugging Face exports, sherpa-onnx models, ``.jsonl`` predictions.
+        precisions: ``default`` (one of each), ``all``, or the name of one precision. Anchors that do not hold it, and
+            predictions, which have none, are taken as they are.
+        anchors: more of them, shown for comparison.
+
+    Returns:
+        The variants, anchors last, and what cannot be opened, with the reason; the others go on without it.
 
     Raises:
-        OptionsError: no bundle, or one given twice.
-        BundleError: a bundle cannot be used, or does not hold the precision.
+        OptionsError: nothing to evaluate, or something given twice.
+        KdcompressError: nothing can be opened; that of the first.
     """
-    if not bundles:
+    if not paths:
         raise OptionsError("no bundle to evaluate; give at least one folder or .zip that `kdcompress export` wrote")
-    resolved = [path.resolve() for path in bundles]
-    twice = [str(path) for path, count in Counter(resolved).items() if count > 1]
+    everything = [*paths, *anchors]
+    counts = Counter(path.resolve() for path in everything)
+    twice = [str(path) for path, count in counts.items() if count > 1]
     if twice:
         raise OptionsError(f"bundle given twice: {', '.join(twice)}; name each bundle once")
-    opened = [Bundle.open(path) for path in bundles]
-    names = _unique([(bundle.metadata.name, bundle.path) for bundle in opened])
-    variants = []
-    for bundle, name in zip(opened, names, strict=True):
-        variants += [describe(bundle, name, precision) for precision in _precisions(bundle, precisions)]
-    return variants
+    found: list[VariantInfo] = []
+    broken: list[tuple[Path, Exception]] = []
+    for number, path in enumerate(everything):
+        try:
+            opened = _open(path, precisions, anchor=number >= len(paths))
+        except (KdcompressError, OSError) as error:
+            broken.append((path, error))
+        else:
+            found += opened
+    if not any(not variant.anchor for variant in found):
+        raise broken[0][1]
+    return _named(found), _broken(broken)
 
 
-def _precisions(bundle: Bundle, wanted: str) -> list[str]:
-    """Names of the precisions to evaluate."""
-    if wanted == "all":
-        return [model.precision for model in bundle.metadata.models]
+def _open(path: Path, precisions: str, *, anchor: bool) -> list[VariantInfo]:
+    from kdcompress_evaluation.systems import describe  # its modules make variants
+
     try:
-        return [bundle.metadata.model_file(None if wanted == "default" else wanted).precision]
-    except BundleError as error:
-        raise BundleError(f"{bundle.path}: {error}; leave the bundle out, or ask for default or all") from error
+        found = describe(path, precisions)
+    except BundleError:
+        if not anchor or precisions in {"default", "all"}:
+            raise
+        found = describe(path, "default")
+    return [replace(variant, anchor=anchor) for variant in found]
 
 
-def describe(bundle: Bundle, name: str, precision: str) -> VariantInfo:
-    """Describe one precision of an opened bundle as ``<name>-<precision>``."""
-    meta = bundle.metadata
-    file = meta.model_file(precision).file
-    return VariantInfo(
-        name=f"{name}-{precision}",
-        bundle_name=meta.name,
-        bundle_path=str(bundle.path),
-        precision=precision,
-        model_sha256=meta.files[file],
-        tokens_sha256=meta.files["tokens.txt"],
-        geometry_sha256=_geometry(meta),
-        size_bytes=bundle.size(precision),
-        parameters=meta.parameters,
-        sample_rate=meta.input.sample_rate or 0,
-        lookahead_ms=meta.lookahead_frames * meta.frame_shift_ms if meta.streaming else None,
-        chunk_ms=meta.chunk_frames * meta.frame_shift_ms if meta.streaming else None,
-        provenance=dict(meta.provenance),
-        measured=dict(meta.measured),
-    )
+def _broken(found: Sequence[tuple[Path, Exception]]) -> list[BrokenVariant]:
+    from kdcompress_evaluation.summary import BrokenVariant  # which holds variants itself
+
+    return [BrokenVariant(str(path), f"{type(error).__name__}: {error}") for path, error in found]
+
+
+def _named(variants: Sequence[VariantInfo]) -> list[VariantInfo]:
+    """Give every variant a name of its own."""
+    places = dict.fromkeys((variant.bundle_name, variant.bundle_path) for variant in variants)
+    bases = dict(zip(places, _unique([(name, Path(path)) for name, path in places]), strict=True))
+    named = []
+    for variant in variants:
+        base = bases[variant.bundle_name, variant.bundle_path]
+        way = slug(variant.name.removeprefix(variant.bundle_name)) if variant.name != variant.bundle_name else ""
+        named.append(replace(variant, name=f"{base}-{way.lstrip('-')}" if way else base))
+    return named
 
 
 def find_baseline(variants: Sequence[VariantInfo], wanted: str | None) -> VariantInfo:
@@ -190,15 +199,6 @@ def find_baseline(variants: Sequence[VariantInfo], wanted: str | None) -> Varian
         known = ", ".join(variant.name for variant in variants)
         raise OptionsError(f"no variant or bundle is called {wanted!r}; choose the baseline among: {known}")
     return next((v for v in same if v.precision == "float32"), same[0])
-
-
-def _geometry(metadata: BundleMetadata) -> str:
-    """Hash of the metadata without names, hashes of models and records of the past."""
-    settings = metadata.decoder_settings
-    needed = (settings.lm, settings.lexicon) if settings is not None else ()
-    decoding = {name: metadata.files[name] for name in needed if name is not None}
-    bare = replace(metadata, name="", measured={}, provenance={}, files=decoding, models=(), default_precision="")
-    return hashlib.sha256(json.dumps(asdict(bare), sort_keys=True).encode()).hexdigest()
 
 
 def slug(name: str) -> str:
