@@ -164,8 +164,8 @@ class Endpointing:
 
     utterances: int
     """Tried."""
-    wait: Percentiles
-    """Seconds of audio from the end of speech to the decision."""
+    wait: Percentiles | None
+    """Seconds of audio from the end of speech to the decision; ``None``: no decision came in time."""
     early: int
     """Utterances that were cut before their last word ended."""
     missed: int
