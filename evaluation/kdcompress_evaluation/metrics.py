@@ -49,6 +49,8 @@ class Metric(ABC):
 
     columns: ClassVar[tuple[str, ...]]
     """Names of the K statistics."""
+    highest: ClassVar[float] = 1.0
+    """Of possible values; the lowest is 0."""
 
     def __init__(self, info: MetricInfo) -> None:
         self.info = info
@@ -66,6 +68,10 @@ class Metric(ABC):
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """The metric, a fraction, from sums of statistics: (..., K) to (...); NaN where no reference unit is left."""
 
+    def trials(self, sums: NDArray[np.float64]) -> float:  # noqa: ARG002 - scores have none
+        """Reference units that can go wrong, from sums (K,): words, lines; 0 for scores. See ``bootstrap.interval``."""
+        return 0.0
+
     def costs(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
         """What each utterance costs: (N, K) to (N,), to be small, for ranking utterances and comparing two systems.
 
@@ -79,6 +85,7 @@ class ErrorRate(Metric):
     """Word or character error rate: jiwer's alignment of normalised texts."""
 
     columns: ClassVar = ("substitutions", "deletions", "insertions", "reference")
+    highest: ClassVar = np.inf
 
     def __init__(self, info: MetricInfo, normaliser: Normaliser, *, characters: bool) -> None:
         super().__init__(info)
@@ -92,6 +99,10 @@ class ErrorRate(Metric):
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """Errors per reference unit."""
         return _divide(sums[..., :3].sum(axis=-1), sums[..., 3])
+
+    def trials(self, sums: NDArray[np.float64]) -> float:
+        """Words, or characters."""
+        return float(sums[3])
 
     def costs(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
         """Errors."""
@@ -115,6 +126,10 @@ class SentenceErrorRate(Metric):
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """Wrong ones per utterance."""
         return _divide(sums[..., 0], sums[..., 1])
+
+    def trials(self, sums: NDArray[np.float64]) -> float:
+        """Utterances."""
+        return float(sums[1])
 
     def costs(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
         """0 or 1."""
