@@ -106,7 +106,7 @@ class ErrorRate(Metric):
 
     def costs(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
         """Errors."""
-        return statistics[:, :3].sum(axis=1)
+        return np.asarray(statistics[:, :3].sum(axis=1))
 
 
 class SentenceErrorRate(Metric):

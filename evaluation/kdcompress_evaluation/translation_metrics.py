@@ -17,7 +17,8 @@ from kdcompress_runtime.errors import MissingDependencyError
 
 try:
     import sacrebleu
-    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
 except ModuleNotFoundError as error:
     raise MissingDependencyError(
         "chrF and BLEU are scored by sacrebleu, which is not installed; run `pip install 'kdcompress[eval]'`"
