@@ -1,7 +1,6 @@
-"""Peak memory of loading a bundle and streaming one utterance, measured in a process of its own.
+"""Memory of loading a variant and streaming a recording, measured in a process of its own.
 
-``python -m kdcompress_evaluation.footprint BUNDLE PRECISION AUDIO [DECODING]`` writes one line of JSON; ``DECODING``
-is a JSON object with the decoder's ``options`` and the path of its ``lm``, or null.
+``python -m kdcompress_evaluation.footprint REQUEST.json`` writes one line of JSON; see ``ask``.
 """
 
 from __future__ import annotations
@@ -9,105 +8,129 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import psutil
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-from kdcompress_evaluation.decoding import Decoding
-from kdcompress_runtime.audio import read_audio
-from kdcompress_runtime.bundle import Bundle
-from kdcompress_runtime.decoders import DecoderOptions
-from kdcompress_runtime.errors import KdcompressError
-
-_TIMEOUT = 300
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """Resident memory in bytes."""
-
-    imported: int
-    """After the interpreter, numpy, onnxruntime and the audio were loaded, before the bundle."""
-    loaded: int
-    """After the bundle was loaded."""
-    peak: int
-    """Highest of the whole process."""
+TIMEOUT = 300
+"""Seconds after which a process is given up."""
+_PASSES = 3
+"""Times that the recording is streamed before memory counts as steady."""
 
 
-def measure_footprint(
-    bundle: Path, precision: str, audio: Path, decoding: Decoding
-) -> tuple[Footprint | None, str | None]:
-    """Measure in a fresh interpreter; returns the footprint, or ``None`` and why there is none."""
-    options = None if decoding.options is None else asdict(decoding.options)
-    more = json.dumps({"options": options, "lm": None if decoding.lm is None else str(decoding.lm)})
-    arguments = [str(bundle), precision, str(audio), more]
-    command = [sys.executable, "-m", "kdcompress_evaluation.footprint", *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=True)  # noqa: S603
-        return Footprint(**json.loads(done.stdout)), None
-    except subprocess.CalledProcessError as error:
-        return None, (error.stderr.strip().splitlines() or [f"exit code {error.returncode}"])[-1]
-    except (subprocess.TimeoutExpired, OSError, ValueError) as error:
-        return None, str(error)
+def ask(module: str, request: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
+    """Run a module of this package in a fresh interpreter on a request.
+
+    Args:
+        module: whose ``main`` reads the request from a file and writes one line of JSON.
+        request: ``variant`` (a ``VariantInfo`` as JSON), ``decoding``, ``audio`` and what else the module wants.
+
+    Returns:
+        What it wrote; or ``None``, and why there is nothing.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "request.json")
+        path.write_text(json.dumps(request), encoding="utf-8")
+        command = [sys.executable, "-m", f"kdcompress_evaluation.{module}", str(path)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)  # noqa: S603
+            found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        except subprocess.CalledProcessError as error:
+            return None, (error.stderr.strip().splitlines() or [f"exit code {error.returncode}"])[-1]
+        except subprocess.TimeoutExpired:
+            return None, f"it took more than {TIMEOUT} seconds"
+        except (OSError, ValueError, IndexError) as error:
+            return None, str(error) or "no answer"
+    return found, ""
 
 
-def stream_once(bundle: Path, precision: str, audio: Path, decoding: Decoding) -> Footprint:
-    """Load ``bundle`` in this process, stream ``audio`` in pieces of its chunk size, and read the memory.
+def stream_here(request: Mapping[str, Any]) -> dict[str, int | None]:
+    """Load a variant in this process, stream a recording in chunks several times, and read the memory.
+
+    Returns the fields of ``cost.Memory``, which this process does not import: its own imports count.
 
     A model that takes whole recordings keeps the pieces and runs at the end: that is what it needs.
 
+    Args:
+        request: see ``ask``; ``audio`` is a file.
+
     Raises:
-        KdcompressError: the bundle or the audio cannot be used.
+        KdcompressError: the variant or the audio cannot be used.
     """
-    metadata = Bundle.open(bundle).metadata
-    samples, rate = read_audio(audio, sample_rate=metadata.input.sample_rate)
+    import psutil
+
+    from kdcompress_evaluation.engines import decoding_from_json, open_engine
+    from kdcompress_runtime.audio import read_audio
+
+    samples, _ = read_audio(Path(request["audio"]), sample_rate=int(request["variant"]["sample_rate"]))
+    decoding = decoding_from_json(request["decoding"])
     process = psutil.Process()
     imported = int(process.memory_info().rss)
-    recognizer = decoding.open(bundle, precision)
+    engine = open_engine(request["variant"], decoding)
     loaded = int(process.memory_info().rss)
-    stream = recognizer.create_stream()
-    piece = metadata.chunk_frames * metadata.input.units_per_frame
-    for start in range(0, len(samples), piece):
-        stream.accept_waveform(samples[start : start + piece], rate)
-    stream.input_finished()
-    stream.result()
-    return Footprint(imported=imported, loaded=loaded, peak=_peak(process))
+    for _ in range(_PASSES):
+        feed = engine.feed()
+        if feed is None:
+            engine.whole(samples)
+            continue
+        piece = engine.piece or len(samples)
+        for start in range(0, len(samples), piece):
+            feed.chunk(samples[start : start + piece])
+        feed.finish()
+    steady = int(process.memory_info().rss)
+    return {
+        "imported": imported,
+        "loaded": loaded,
+        "steady": steady,
+        "peak": max(_peak(process), steady),
+        "pss": _pss(),
+    }
 
 
-def _peak(process: psutil.Process) -> int:
+def _peak(process: Any) -> int:  # noqa: ANN401 - psutil has no types
     """Peak resident bytes of this process.
 
     Linux: ``VmHWM``, because ``getrusage`` there also counts what the parent held before ``exec``.
     """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    found = _kilobytes(Path("/proc/self/status"), "VmHWM:")
+    if found is not None:
+        return found
     memory = process.memory_info()
     if hasattr(memory, "peak_wset"):
         return int(memory.peak_wset)
     import resource
 
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    highest = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return highest if sys.platform == "darwin" else highest * 1024
 
 
-def _decoding(text: str) -> Decoding:
-    row = json.loads(text)
-    options, lm = row["options"], row["lm"]
-    return Decoding(None if options is None else DecoderOptions(**options), None if lm is None else Path(lm))
+def _pss() -> int | None:
+    """Resident bytes, pages shared with other processes counted in part; Linux alone says so."""
+    return _kilobytes(Path("/proc/self/smaps_rollup"), "Pss:")
+
+
+def _kilobytes(path: Path, key: str) -> int | None:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(key)), None)
 
 
 def main(arguments: list[str]) -> int:
-    """Run ``stream_once`` for the command line; returns the exit code."""
+    """Run ``stream_here`` for the command line; returns the exit code."""
+    from kdcompress_runtime.errors import KdcompressError
+
     try:
-        bundle, precision, audio, *more = arguments
-        found = stream_once(Path(bundle), precision, Path(audio), _decoding(more[0]) if more else Decoding())
-    except (KdcompressError, TypeError, ValueError) as error:
+        request = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+        found = stream_here(request)
+    except (KdcompressError, OSError, KeyError, TypeError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stdout.write(json.dumps(found.__dict__) + "\n")
+    sys.stdout.write(json.dumps(found) + "\n")
     return 0
 
 

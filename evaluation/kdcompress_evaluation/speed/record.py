@@ -33,7 +33,7 @@ class Timing:
     chunks: tuple[float, ...]
     """Every full chunk of every round, one after the other; none for a model that takes whole recordings."""
     finals: tuple[float, ...]
-    """From ``input_finished`` to the result, by round; none for a system that cannot be fed in pieces."""
+    """From ``input_finished`` to the result, by round; all of ``whole`` for a system that cannot be fed in pieces."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,152 @@
+"""A variant as something that can be timed: samples in, text out, whole or piece by piece.
+
+Imported by processes that measure start-up time and memory, so nothing but the runtime is imported here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kdcompress_evaluation.decoding import Decoding
+from kdcompress_runtime.decoders import DecoderOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from kdcompress_evaluation.systems import Item, LiveStream, System
+    from kdcompress_runtime.recognizer import Recognizer
+    from kdcompress_runtime.stream import Stream
+
+THREADS = 1
+"""Of onnxruntime, as everything is opened here; spinning is off."""
+
+
+class Feed(Protocol):
+    """One recording on its way through an engine."""
+
+    def chunk(self, samples: NDArray[Any]) -> str:
+        """Take samples, compute as far as they reach, and return the text so far."""
+
+    def finish(self) -> str:
+        """Say that no more comes, and return the final text."""
+
+
+class Engine(Protocol):
+    """An opened variant."""
+
+    @property
+    def rate(self) -> int:
+        """Hz of the samples that it takes."""
+
+    @property
+    def piece(self) -> int | None:
+        """Samples of a chunk; ``None`` when it takes whole recordings."""
+
+    def whole(self, samples: NDArray[Any]) -> str:
+        """Recognise a recording."""
+
+    def feed(self) -> Feed | None:
+        """Begin a recording that comes in pieces; ``None`` when it cannot be fed so."""
+
+
+class RecognizerEngine:
+    """A bundle in this project's runtime. It can be fed in pieces even where it computes at the end only."""
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self.recognizer = recognizer
+        metadata = recognizer.metadata
+        self.rate = metadata.input.sample_rate or 0
+        self.piece = recognizer.chunk_frames * metadata.input.units_per_frame if metadata.streaming else None
+
+    def whole(self, samples: NDArray[Any]) -> str:
+        """Recognise a recording."""
+        return self.recognizer.recognize(samples, self.rate).text
+
+    def feed(self) -> Feed:
+        """Open a stream."""
+        return _RecognizerFeed(self.recognizer.create_stream(), self.rate)
+
+
+class _RecognizerFeed:
+    def __init__(self, stream: Stream, rate: int) -> None:
+        self._stream, self._rate = stream, rate
+
+    def chunk(self, samples: NDArray[Any]) -> str:
+        self._stream.accept_waveform(samples, self._rate)
+        return self._stream.partial_result().text
+
+    def finish(self) -> str:
+        self._stream.input_finished()
+        return self._stream.result().text
+
+
+class SystemEngine:
+    """Any other system under test."""
+
+    def __init__(self, system: System, item: Callable[[NDArray[Any], int], Item]) -> None:
+        self._system, self._item = system, item
+        self.rate = system.sample_rate or 0
+        seconds = system.chunk_seconds
+        self.piece = None if seconds is None else max(round(seconds * self.rate), 1)
+
+    def whole(self, samples: NDArray[Any]) -> str:
+        """Recognise a recording."""
+        return self._system.recognize(self._item(samples, self.rate)).text
+
+    def feed(self) -> Feed | None:
+        """Open a stream, where there is one."""
+        return None if self.piece is None else _SystemFeed(self._system.open_stream())
+
+
+class _SystemFeed:
+    def __init__(self, stream: LiveStream) -> None:
+        self._stream = stream
+
+    def chunk(self, samples: NDArray[Any]) -> str:
+        self._stream.accept(samples)
+        return self._stream.partial()
+
+    def finish(self) -> str:
+        return self._stream.finish().text
+
+
+def open_engine(variant: Mapping[str, Any], decoding: Decoding) -> Engine:
+    """Open a variant with one thread and no spinning.
+
+    Args:
+        variant: a ``VariantInfo`` as JSON.
+        decoding: how bundles decode.
+
+    Raises:
+        KdcompressError: it cannot be opened.
+    """
+    if variant["kind"] == "bundle":
+        return RecognizerEngine(decoding.open(Path(variant["bundle_path"]), variant["precision"]))
+    from kdcompress_evaluation.records import from_json
+    from kdcompress_evaluation.systems import Item, open_system
+    from kdcompress_evaluation.variants import VariantInfo
+
+    def item(samples: NDArray[Any], rate: int) -> Item:
+        return Item("", 0, "", "audio", "", _audio={rate: (samples, rate)})
+
+    return SystemEngine(open_system(from_json(VariantInfo, dict(variant)), decoding), item)
+
+
+def decoding_to_json(decoding: Decoding) -> dict[str, Any]:
+    """Return what ``decoding_from_json`` reads in another process."""
+    options = None if decoding.options is None else asdict(decoding.options)
+    return {"options": options, "lm": None if decoding.lm is None else str(decoding.lm.resolve())}
+
+
+def decoding_from_json(row: Mapping[str, Any]) -> Decoding:
+    """Build the decoding that ``decoding_to_json`` described.
+
+    Raises:
+        OptionsError, TypeError: it does not describe one.
+    """
+    options, lm = row["options"], row["lm"]
+    return Decoding(None if options is None else DecoderOptions(**options), None if lm is None else Path(lm))
