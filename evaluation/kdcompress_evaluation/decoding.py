@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from pathlib import Path  # noqa: TC003 - part of the public type of a field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdcompress_runtime.decoders import DecoderOptions
 from kdcompress_runtime.errors import LanguageModelNotFoundError, OptionsError
 from kdcompress_runtime.recognizer import Recognizer
 
 if TYPE_CHECKING:
-    from kdcompress_runtime.decoders import DecoderOptions
+    from collections.abc import Mapping
 
 BUNDLE = "bundle"
 """Stands for the kind where each bundle's own decoder is used."""
@@ -35,7 +36,7 @@ class Decoding:
             raise OptionsError("a language model for all bundles needs a decoder for all bundles; choose 'beam'")
 
     def open(self, bundle: Path, precision: str) -> Recognizer:
-        """Load a variant with the runtime's default session: one thread, spinning off.
+        """Load a bundle with the runtime's default session: one thread, spinning off.
 
         Raises:
             KdcompressError: the bundle, the decoder or the language model cannot be used.
@@ -57,3 +58,16 @@ class Decoding:
             except OSError as error:
                 raise LanguageModelNotFoundError(f"{self.lm}: {error.strerror}; name a language model") from error
         return row
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``from_json`` reads, for a process of its own."""
+        return {
+            "options": None if self.options is None else asdict(self.options),
+            "lm": None if self.lm is None else str(self.lm),
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Decoding:
+        """Read what ``to_json`` gave."""
+        options, lm = row["options"], row["lm"]
+        return cls(None if options is None else DecoderOptions(**options), None if lm is None else Path(lm))

@@ -19,3 +19,15 @@ class BudgetError(KdcompressError, ValueError):
 
 class PredictionsError(KdcompressError, ValueError):
     """A file with texts of another system that cannot be used."""
+
+
+class WorkerLoadError(KdcompressError, RuntimeError):
+    """A variant could not be loaded in a process of its own."""
+
+
+class WorkerCrashError(KdcompressError, RuntimeError):
+    """The process of a variant died."""
+
+
+class WorkerTimeoutError(KdcompressError, TimeoutError):
+    """The process of a variant took too long, and was ended."""

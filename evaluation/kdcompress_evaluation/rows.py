@@ -131,10 +131,14 @@ def rows_files(output: Path, variant: str, manifest: str) -> list[Path]:
     Raises:
         RowsError: ``run.json`` is missing, or does not name the two.
     """
-    wanted = row_identity(read_run(output), variant, manifest)
+    return files_of(output, variant, manifest, row_identity(read_run(output), variant, manifest))
+
+
+def files_of(output: Path, variant: str, manifest: str, identity: dict[str, Any]) -> list[Path]:
+    """As ``rows_files``, for an identity that is known."""
     pattern = re.compile(re.escape(f"{variant}.{manifest}") + r"(\.\d+-of-\d+)?\.jsonl")
     named = sorted(path for path in (output / ROWS).iterdir() if pattern.fullmatch(path.name))
-    return [path for path in named if _identity(path) == wanted]
+    return [path for path in named if _identity(path) == to_json(identity)]
 
 
 def iterate_rows(output: Path, variant: str, manifest: str) -> Iterator[Row]:

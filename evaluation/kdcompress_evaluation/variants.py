@@ -140,11 +140,9 @@ def plan_variants(
     broken: list[tuple[Path, Exception]] = []
     for number, path in enumerate(everything):
         try:
-            opened = _open(path, precisions, anchor=number >= len(paths))
-        except (KdcompressError, OSError) as error:
+            found += _open(path, precisions, anchor=number >= len(paths))
+        except (KdcompressError, OSError) as error:  # noqa: PERF203 - each path stands for itself
             broken.append((path, error))
-        else:
-            found += opened
     if not any(not variant.anchor for variant in found):
         raise broken[0][1]
     return _named(found), _broken(broken)

@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnxruntime
 
 from kdcompress_evaluation.systems.base import Item, Recognised, Word, no_stream
@@ -19,6 +18,7 @@ from kdcompress_runtime.endpoint import EndpointRules
 from kdcompress_runtime.errors import BundleError, OptionsError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from kdcompress_evaluation.decoding import Decoding

@@ -43,7 +43,8 @@ def choose(path: Path, models: Mapping[str, str], wanted: str, default: str) -> 
         name = default if default in models else next(iter(models))
     if name not in models:
         raise BundleError(
-            f"{path}: holds no {name} model; it holds: {', '.join(sorted(models))}; leave it out, or ask for default or all"
+            f"{path}: holds no {name} model; it holds: {', '.join(sorted(models))}; leave it out, "
+            "or ask for default or all"
         )
     return [name]
 

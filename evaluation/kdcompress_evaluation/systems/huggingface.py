@@ -86,7 +86,7 @@ class HuggingFaceSystem:
             self.session = onnxruntime.InferenceSession(
                 str(folder / file), SessionOptions().build(), providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no common base of their own
+        except Exception as error:  # onnxruntime's errors have no common base of their own
             raise ModelError(f"{folder / file}: onnxruntime cannot load it ({error}); export it again") from error
         self._inputs = [value.name for value in self.session.get_inputs()]
         if _INPUT not in self._inputs or set(self._inputs) - {_INPUT, _MASK}:

@@ -1,0 +1,38 @@
+"""Manifests of an evaluation, checked before anything is recognised."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from kdcompress_evaluation.summary import ManifestInfo
+from kdcompress_runtime.errors import ManifestError
+from kdcompress_runtime.manifest import manifest_fingerprint, read_manifest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def plan_manifest(name: str, path: Path) -> ManifestInfo:
+    """Read a manifest once from end to end, before anything is recognised.
+
+    Raises:
+        ManifestError: it is missing or empty, a line is broken, or two lines share an id.
+    """
+    seen: set[str] = set()
+    for entry in read_manifest(path):
+        if entry.id in seen:
+            raise ManifestError(
+                f"{path}: the id {entry.id!r} appears twice; give every line its own `id` (rows are kept by id)"
+            )
+        seen.add(entry.id)
+    return ManifestInfo(name=name, path=str(path), fingerprint=manifest_fingerprint(path), utterances=len(seen))
+
+
+def audio_seconds(path: str) -> float | None:
+    """Length of a recording as its header says; ``None`` where it cannot be read."""
+    try:
+        soundfile = importlib.import_module("soundfile")
+        return float(soundfile.info(path).duration)
+    except (ImportError, RuntimeError, OSError):  # the worker tries to read it, and says what is wrong
+        return None
