@@ -4,61 +4,108 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kdcompress_evaluation.overlap import LEAK, severity
+from kdcompress_evaluation.sampling import UTTERANCE
 from kdcompress_evaluation.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from kdcompress_evaluation.speed import SpeedRecord
-    from kdcompress_evaluation.summary import RunInfo, VariantSummary
+    from kdcompress_evaluation.cost import SpeedRun
+    from kdcompress_evaluation.summary import BrokenVariant, ManifestInfo, Overlap, RunInfo, VariantSummary
 
 _FEW = 100
-"""Utterances under which a percentile interval is known to be too narrow."""
+"""Utterances under which little can be decided."""
+_USED = {
+    "train": "{} was trained on {}",
+    "dev": "{} was chosen among others on {}",
+    "calibration": "{} was quantized with recordings of {}",
+    "tuning": "The decoder of {} was tuned on {}",
+}
+"""What a bundle did with a set, by role."""
 
 
 def write_notes(
-    run: RunInfo, variants: Sequence[VariantSummary], unit: str, failed: int, record: SpeedRecord | None
+    run: RunInfo,
+    variants: Sequence[VariantSummary],
+    *,
+    unit: str,
+    failed: int,
+    broken: Sequence[BrokenVariant],
+    overlaps: Sequence[Overlap],
+    unknown_fields: Sequence[str],
+    speed: SpeedRun | None,
 ) -> tuple[str, ...]:
-    """Return the caveats of this report, the weightiest first."""
-    notes = [*_failed(failed), *_tuned_here(run), *_small(variants), *_perfect(variants), *_empty(variants)]
-    if unit == "utterance":
+    """Return the caveats of this report, the weightiest first.
+
+    Args:
+        run: what was asked for.
+        variants: of the report.
+        unit: of the bootstrap.
+        failed: distinct utterances that some variant could not recognise.
+        broken: variants that could not be evaluated, or gave up half way.
+        overlaps: of the sets that bundles were made with, and the manifests.
+        unknown_fields: asked for as slices, and in no manifest.
+        speed: how it was measured.
+    """
+    notes = [
+        *_broken(run, broken),
+        *_failed(failed, variants),
+        *_leaks(overlaps, run.manifests),
+        *_small(variants),
+        *_perfect(variants),
+        *_empty(variants),
+    ]
+    notes += [f"No utterance has a field {name!r} to slice by." for name in unknown_fields]
+    if unit == UTTERANCE:
         notes.append(
             "Intervals resample utterances; errors of one speaker hang together, so intervals for new speakers "
             "are wider. (With at least 10 speakers named in every manifest, speakers are resampled.)"
         )
-    notes += _speed(run, record)
-    return tuple(notes)
+    return (*notes, *_speed(run, speed))
 
 
-def _failed(failed: int) -> Iterable[str]:
+def _broken(run: RunInfo, broken: Sequence[BrokenVariant]) -> Iterable[str]:
+    known = {variant.name for variant in run.variants}
+    for variant in broken:
+        if variant.name in known:
+            yield (
+                f"{variant.name} gave up half way ({variant.reason}): what it did not try counts as errors, and it is "
+                "neither chosen nor on a front."
+            )
+        else:
+            yield f"{variant.name} could not be evaluated: {variant.reason}"
+
+
+def _failed(failed: int, variants: Sequence[VariantSummary]) -> Iterable[str]:
     if failed:
+        late = sum(variant.pooled.timeouts for variant in variants)
         yield (
             f"{plural(failed, 'utterance')} could not be recognised by at least one variant. They are counted: "
             "their words are deletions in the rates above."
+            + (f" {plural(late, 'time')} the reason was that it took too long." if late else "")
         )
 
 
-def _tuned_here(run: RunInfo) -> Iterable[str]:
-    """Decoders that were tuned on what they are tested on."""
-    for variant in run.variants:
-        data = variant.provenance.get("data")
-        tuning = data.get("tuning") if isinstance(data, dict) else None
-        tuned_on = tuning.get("fingerprint") if isinstance(tuning, dict) else None
-        for manifest in run.manifests:
-            if tuned_on == manifest.fingerprint:
-                yield (
-                    f"The decoder of {variant.name} was tuned on {manifest.name}: its rates there are better than they "
-                    "will be elsewhere. Test on other recordings."
-                )
+def _leaks(overlaps: Sequence[Overlap], manifests: Sequence[ManifestInfo]) -> Iterable[str]:
+    """Sets that a bundle was made with and is tested on."""
+    sizes = {manifest.name: manifest.utterances for manifest in manifests}
+    for overlap in overlaps:
+        if severity(overlap) == LEAK:
+            what = _USED.get(overlap.role, "{} was made with {}")
+            part = overlap.manifest
+            if overlap.evidence != "fingerprint" and overlap.inputs is not None:
+                part = f"{overlap.inputs:,} of the {plural(sizes.get(overlap.manifest, 0), 'utterance')} of {part}"
+            yield (
+                f"{what.format(overlap.bundle, part)}: its rates there are better than they will be elsewhere. "
+                "Test on other data."
+            )
 
 
 def _small(variants: Sequence[VariantSummary]) -> Iterable[str]:
     count = variants[0].pooled.utterances
     if count < _FEW:
-        yield (
-            f"Only {plural(count, 'utterance')}: the intervals are rough, and on the narrow side. "
-            "Decide nothing on small differences."
-        )
+        yield f"Only {plural(count, 'utterance')}: the intervals are rough. Decide nothing on small differences."
 
 
 def _perfect(variants: Sequence[VariantSummary]) -> Iterable[str]:
@@ -75,18 +122,27 @@ def _empty(variants: Sequence[VariantSummary]) -> Iterable[str]:
     for variant in variants:
         if variant.pooled.empty:
             yield f"{variant.info.name} returned an empty text for {plural(variant.pooled.empty, 'utterance')}."
+    without = variants[0].pooled.empty_references
+    if without:
+        yield f"{plural(without, 'reference')} without words: whatever is recognised there is an insertion."
 
 
-def _speed(run: RunInfo, record: SpeedRecord | None) -> Iterable[str]:
-    if record is None or not record.utterances:
-        yield "Speed was not measured: no utterance could be timed."
+def _speed(run: RunInfo, speed: SpeedRun | None) -> Iterable[str]:
+    if speed is None:
+        yield "Speed was not measured."
         return
-    yield from record.notes
-    load, cores = record.machine.load_average, record.machine.cores
+    yield from speed.notes
+    load, cores = speed.machine.load_average, speed.machine.cores
     if load is not None and load > 0.75 * cores:
         yield (
             f"The machine was busy when timing began (load {load:.1f} on {cores} cores): trust the ratios, "
             "which are interleaved, more than the milliseconds."
         )
-    if record.machine != run.machine and record.machine.cpu != run.machine.cpu:
-        yield f"Speed was measured on {record.machine.cpu}, the texts were recognised on {run.machine.cpu}."
+    noise = speed.noise
+    if noise is not None and noise.low is not None and noise.high is not None and not noise.low <= 1 <= noise.high:
+        yield (
+            f"A second copy of the baseline ran at {noise.value:.2f} times its speed ({noise.low:.2f} to "
+            f"{noise.high:.2f}): differences in speed of this size are noise of the machine."
+        )
+    if speed.machine.cpu != run.machine.cpu:
+        yield f"Speed was measured on {speed.machine.cpu}, the texts were recognised on {run.machine.cpu}."

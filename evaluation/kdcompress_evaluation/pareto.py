@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
+
+    from kdcompress_evaluation.bootstrap import Estimate
+    from kdcompress_evaluation.metrics import MetricInfo
+    from kdcompress_evaluation.summary import VariantSummary
+
+SIZE, LATENCY, MEMORY = "size", "latency", "memory"
+"""Costs that a front is drawn for: bytes to ship; 95th percentile of computing a chunk; peak resident memory."""
 
 
 def pareto_front(points: Sequence[tuple[float | None, float | None]]) -> list[bool | None]:
@@ -22,3 +29,38 @@ def pareto_front(points: Sequence[tuple[float | None, float | None]]) -> list[bo
         else:
             flags.append(not any(x <= a and y <= b and (x < a or y < b) for x, y in known))
     return flags
+
+
+def metric_cost(info: MetricInfo, value: float | None) -> float | None:
+    """What a value of the metric costs, to be small: an error rate itself, what a score lacks to 1."""
+    if value is None or info.lower_is_better:
+        return value
+    return 1 - value
+
+
+def rise(info: MetricInfo, change: Estimate) -> tuple[float | None, float | None, float | None]:
+    """A difference of the metric as a rise of its cost: value, low and high end."""
+    if info.lower_is_better:
+        return change.value, change.low, change.high
+    return tuple(None if end is None else -end for end in (change.value, change.high, change.low))  # type: ignore[return-value]
+
+
+def measured_costs(variants: Sequence[VariantSummary]) -> dict[str, list[float | None]]:
+    """What every variant costs, by kind of cost; latencies are all paced, or all back-to-back where none was paced."""
+    speeds = [variant.speed for variant in variants]
+    paced = any(speed is not None and speed.paced is not None for speed in speeds)
+    latencies = [None if speed is None else speed.paced if paced else speed.chunk for speed in speeds]
+    return {
+        SIZE: [variant.footprint.size_bytes for variant in variants],
+        LATENCY: [None if found is None else found.p95 for found in latencies],
+        MEMORY: [None if v.footprint.memory is None else float(v.footprint.memory.peak) for v in variants],
+    }
+
+
+def fronts(
+    info: MetricInfo, variants: Sequence[VariantSummary], broken: Collection[str]
+) -> list[dict[str, bool | None]]:
+    """By variant, then by cost; broken variants are on no front, and dominate nobody."""
+    rates = [None if v.info.name in broken else metric_cost(info, v.pooled.metrics[info.name].value) for v in variants]
+    flags = {name: pareto_front(list(zip(rates, one, strict=True))) for name, one in measured_costs(variants).items()}
+    return [{name: one[place] for name, one in flags.items()} for place in range(len(variants))]
