@@ -13,6 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdcompress_evaluation.records import dumps, write_text
+from kdcompress_evaluation.rows import ROWS
 from kdcompress_evaluation.scoring import plain
 from kdcompress_evaluation.summary import Overlap
 from kdcompress_evaluation.words import plural
@@ -22,7 +24,7 @@ from kdcompress_runtime.manifest import manifest_fingerprint, read_manifest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from kdcompress_evaluation.summary import ManifestInfo
+    from kdcompress_evaluation.summary import ManifestInfo, RunInfo
     from kdcompress_evaluation.variants import VariantInfo
     from kdcompress_runtime.manifest import ManifestEntry
 
@@ -34,6 +36,8 @@ WHY = (
     "stored anew in another format is not found); texts, when they are equal as scored."
 )
 """What each kind of overlap means, for reports."""
+OVERLAPS = "overlaps.json"
+"""Where the findings are kept, inside ``rows.ROWS``."""
 _GLIMPSE = 4096
 """Bytes from the middle of a file that are compared before its hash: fixed-length recordings all have one size."""
 
@@ -69,6 +73,11 @@ def _overlap(bundle: str, role: str, named: _Set, test: _Test, compared: Mapping
     if why or isinstance(compared, str):
         return Overlap(bundle, role, test.info.name, "none", why, None, None, None)
     return compared[test.info.name].overlap(bundle, role, named)
+
+
+def write_overlaps(output: Path, run: RunInfo) -> None:
+    """Find the overlaps of a run and keep them beside its rows: who derives the report again may not have the data."""
+    write_text(output / ROWS / OVERLAPS, dumps(find_overlaps(run.variants, run.manifests)))
 
 
 def severity(overlap: Overlap) -> str:

@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 
 from kdcompress_evaluation import overlap
-from kdcompress_evaluation.overlap import CLEAN, LEAK, UNKNOWN, WEAK, find_overlaps, severity, undeclared
+from kdcompress_evaluation.overlap import (
+    CLEAN,
+    LEAK,
+    UNKNOWN,
+    WEAK,
+    find_overlaps,
+    severity,
+    undeclared,
+    write_overlaps,
+)
+from kdcompress_evaluation.records import load
 from kdcompress_evaluation.summary import ManifestInfo, Overlap
 from kdcompress_runtime.manifest import manifest_fingerprint
 
@@ -230,6 +240,15 @@ def test_sets_of_the_training_run_count_too_and_odd_provenance_is_left_alone() -
     for nothing in ({}, {"data": []}, {"data": {"train": {"manifest": 3}}, "run": "odd"}):
         variant.provenance = nothing
         assert find_overlaps([variant], [test]) == ()
+
+
+def test_findings_are_kept_beside_the_rows() -> None:
+    train, test = write("train", [TEST[0], *STRANGERS]), info("test", write("test", TEST))
+    run: Any = SimpleNamespace(variants=(bundle(train=train),), manifests=(test,))
+    write_overlaps(Path("report"), run)
+    kept = load(tuple[Overlap, ...], Path("report/rows/overlaps.json"))  # type: ignore[arg-type]
+    assert kept == find_overlaps(run.variants, run.manifests)
+    assert kept[0].inputs == 1
 
 
 def test_who_does_not_name_a_training_set_is_named() -> None:
