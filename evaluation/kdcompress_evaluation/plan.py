@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdcompress_evaluation.machine import describe_machine
-from kdcompress_evaluation.recognise import plan_manifest
+from kdcompress_evaluation.recognise import plan_manifest, streaming_plan
 from kdcompress_evaluation.summary import BrokenVariant, RunInfo
 from kdcompress_evaluation.variants import find_baseline, plan_variants
 from kdcompress_runtime.errors import OptionsError
@@ -50,6 +50,7 @@ def plan(
         manifests=tuple(plan_manifest(name, Path(path)) for name, path in manifests.items()),
         task=find_task(variants, [Path(path) for path in manifests.values()]),
         decoder=options.decoding.describe(),
+        streaming=streaming_plan(options),
         normaliser=options.normaliser,
         resamples=options.resamples,
         seed=options.seed,

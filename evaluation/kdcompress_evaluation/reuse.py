@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from kdcompress_evaluation.broken import BROKEN
 from kdcompress_evaluation.budget import parse_budget
 from kdcompress_evaluation.derive import summarise
 from kdcompress_evaluation.errors import RowsError
+from kdcompress_evaluation.overlap import OVERLAPS
 from kdcompress_evaluation.plan import find_candidates
-from kdcompress_evaluation.records import dumps, load, write_text
+from kdcompress_evaluation.records import dumps, load, to_json, write_text
 from kdcompress_evaluation.report import write_report
-from kdcompress_evaluation.rows import ROWS, RUN, rows_files, rows_path
+from kdcompress_evaluation.rows import ROWS, RUN, row_identity, rows_files, rows_path
 from kdcompress_evaluation.scoring import NORMALISERS
 from kdcompress_evaluation.summary import SCHEMA, RunInfo
 from kdcompress_evaluation.variants import find_baseline
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from kdcompress_evaluation.summary import Summary
 
-MEASURED = ("speed.json", "broken.json", "overlaps.json")
+MEASURED = ("speed.json", BROKEN, OVERLAPS)
 """What lies beside the rows and belongs to one report as a whole."""
 
 
@@ -81,8 +83,8 @@ def _merge_runs(reports: Sequence[Path]) -> RunInfo:
         mine, theirs = ([(m.name, m.fingerprint) for m in one.manifests] for one in (runs[0], run))
         if mine != theirs:
             raise RowsError(f"{report}: made from other manifests than {reports[0]}; merge reports on the same data")
-        if run.decoder != runs[0].decoder:
-            raise RowsError(f"{report}: decoded in another way than {reports[0]}; merge reports made alike")
+        if (run.decoder, run.streaming) != (runs[0].decoder, runs[0].streaming):
+            raise RowsError(f"{report}: decoded or streamed in another way than {reports[0]}; merge reports made alike")
         for variant in run.variants:
             same = next((v for v in variants if v.name == variant.name), None)
             if same is None:
@@ -134,8 +136,7 @@ def copy_rows(report: Path, variant: str, output: Path, name: str, run: RunInfo)
             target = rows_path(output, name, manifest.name)
             before = target.read_text(encoding="utf-8") if target.exists() else ""
             write_text(target, before + source.read_text(encoding="utf-8"))
-            identity = source.with_suffix(".identity.json")
-            write_text(target.with_suffix(".identity.json"), identity.read_text(encoding="utf-8"))
+            write_text(target.with_suffix(".identity.json"), dumps(row_identity(to_json(run), name, manifest.name)))
 
 
 def copy_measured(report: Path, output: Path) -> None:
