@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-WORDS = "the a it's sea été Straße seven  NO kitchen lights, down little please turn was nine over".split(" ")
+WORDS = (
+    *("the", "a", "it's", "sea", "été", "Straße", "seven", "NO", "kitchen"),
+    *("lights,", "down", "little", "please", "turn", "was", "nine", "over"),
+)
 
 
 def variant(name: str, **changes: Any) -> VariantInfo:
@@ -63,8 +66,8 @@ class Folder:
     references: dict[str, list[str]]
     variants: list[VariantInfo]
     changes: dict[str, Any] = field(default_factory=dict)
-    extra: Callable[[str, int], dict[str, Any]] = lambda manifest, index: {}
-    speaker: Callable[[str, int], str | None] = lambda manifest, index: None
+    extra: Callable[[str, int], dict[str, Any]] = lambda _manifest, _index: {}
+    speaker: Callable[[str, int], str | None] = lambda _manifest, _index: None
 
     def run(self) -> RunInfo:
         manifests = tuple(ManifestInfo(n, f"{n}.jsonl", f"sha-{n}", len(r)) for n, r in self.references.items())
@@ -120,9 +123,9 @@ class Folder:
 
 
 def sentences(count: int, seed: int = 0, longest: int = 9) -> list[str]:
-    """Texts of a few words; an empty one now and then."""
+    """Texts of a few words; every 17th is empty."""
     rng = random.Random(seed)
-    return [" ".join(rng.choices(WORDS, k=rng.randint(0 if i % 17 == 3 else 1, longest))) for i in range(count)]
+    return [" ".join(rng.choices(WORDS, k=0 if i % 17 == 3 else rng.randint(1, longest))) for i in range(count)]
 
 
 def garble(texts: Sequence[str], rate: float, seed: int) -> list[str]:
@@ -132,16 +135,8 @@ def garble(texts: Sequence[str], rate: float, seed: int) -> list[str]:
     for text in texts:
         words = []
         for word in text.split(" "):
-            dice = rng.random() / rate * 3
-            words += (
-                []
-                if dice < 1
-                else [rng.choice(WORDS)]
-                if dice < 2
-                else [word, rng.choice(WORDS)]
-                if dice < 3
-                else [word]
-            )
+            kind = int(rng.random() * 3 / rate)
+            words += {0: [], 1: [rng.choice(WORDS)], 2: [word, rng.choice(WORDS)]}.get(kind, [word])
         garbled.append(" ".join(words))
     return garbled
 
