@@ -17,6 +17,10 @@ FRONTEND_MARK = ".frontend."
 """In the name of every weight of the frontend, which stays float32."""
 FEATURE_NORM_MARK = ".feature_norm."
 """In the name of the statistics at which the frontend ends and the encoder begins."""
+FRONTEND_NODE = "frontend/"
+"""Begins the names of the frontend's nodes, so that onnxruntime's profile tells them from the encoder's."""
+_FRONTEND_STATE = "next_frontend"
+"""Begins the names of outputs that the frontend keeps for the next chunk."""
 
 
 def arrays(graph: GraphProto) -> dict[str, NDArray[np.generic]]:
@@ -46,6 +50,32 @@ def downstream(graph: GraphProto, sources: Iterable[str]) -> set[str]:
             found.add(node.name)
             live.update(node.output)
     return found
+
+
+def upstream(graph: GraphProto, targets: Iterable[str]) -> set[str]:
+    """Return the outputs of all nodes that one of the tensors ``targets`` depends on; nodes must be sorted."""
+    live, found = set(targets), set[str]()
+    for node in reversed(graph.node):
+        if not live.isdisjoint(node.output):
+            found.update(node.output)
+            live.update(node.input)
+    return found - {""}
+
+
+def before_feature_norm(graph: GraphProto) -> set[str]:
+    """Return the tensors that statistics of features are applied to: one, the features, where the graph is marked."""
+    constants = {tensor.name for tensor in graph.initializer}
+    statistics = {name for name in constants if FEATURE_NORM_MARK in name}
+    norms = []
+    for node in graph.node:
+        if not statistics.isdisjoint(node.input):
+            if constants.issuperset(node.input):  # unpacks a statistic
+                statistics.update(node.output)
+                constants.update(node.output)
+            else:
+                norms.append(node)
+    inside = {name for node in norms for name in node.output}
+    return {name for node in norms for name in node.input if name and name not in inside | statistics}
 
 
 def set_array(graph: GraphProto, name: str, value: NDArray[np.generic]) -> None:
@@ -86,10 +116,12 @@ def fold_batch_norm(model: ModelProto) -> int:
 def strip(model: ModelProto) -> None:
     """Remove in place what only bloats the file: traces, shapes in between, unread and repeated initializers.
 
-    Tensors in between, nodes and vectors get short names; inputs, outputs, the student's matrices and whatever
-    belongs to the frontend or the feature norm (the quantizer looks for them) keep theirs.
+    Tensors in between, nodes and vectors get short names, those of the frontend's nodes behind ``FRONTEND_NODE``;
+    inputs, outputs, the student's matrices and whatever belongs to the frontend or the feature norm (the quantizer
+    looks for them) keep theirs.
     """
     graph = model.graph
+    frontend = _frontend_outputs(graph)
     _merge_initializers(graph)
     del graph.value_info[:]
     del graph.quantization_annotation[:]
@@ -104,13 +136,23 @@ def strip(model: ModelProto) -> None:
             short[tensor.name] = f"c{len(short)}"
             tensor.name = short[tensor.name]
     for index, node in enumerate(graph.node):
-        node.name, node.doc_string = f"n{index}", ""
+        mark = FRONTEND_NODE if not frontend.isdisjoint(node.output) else ""
+        node.name, node.doc_string = f"{mark}n{index}", ""
         del node.metadata_props[:]
         for name in node.output:
             if name and name not in fixed and not _is_marked(name):
                 short[name] = f"t{len(short)}"
         node.input[:] = [short.get(name, name) for name in node.input]
         node.output[:] = [short.get(name, name) for name in node.output]
+
+
+def _frontend_outputs(graph: GraphProto) -> set[str]:
+    """Tensors that the frontend writes; none where it cannot be told from the encoder."""
+    features = before_feature_norm(graph)
+    if len(features) != 1:
+        return set()
+    kept = [value.name for value in graph.output if value.name.startswith(_FRONTEND_STATE)]
+    return upstream(graph, [*features, *kept])
 
 
 def _is_marked(name: str) -> bool:

@@ -22,7 +22,7 @@ from kdcompress_evaluation.speed.record import GraphProfile
 from kdcompress_runtime.model import CtcModel, SessionOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -95,20 +95,31 @@ def profile_model(bundle: Bundle, precision: str, samples: NDArray[Any]) -> Grap
     usual = SessionOptions()
     timed = run_profiled(content, feed, usual.build(streaming=metadata.streaming), steps=_WARM + _STEPS)
     timed = timed[len(timed) * _WARM // (_WARM + _STEPS) :]
+    seconds = _step_seconds(content, feed, usual.build(streaming=metadata.streaming))
+    overhead = (sum(node.micros for node in timed) - 1e6 * seconds * _STEPS) / max(len(timed), 1)
     return GraphProfile(
         audio_seconds=len(samples) / (metadata.input.sample_rate or 1),
         float_macs=sum(node.macs for node in counted if node.operator not in _INTEGER),
         int8_macs=sum(node.macs for node in counted if node.operator in _INTEGER),
         weight_bytes=sum(node.constants for node in counted),
-        seconds=_step_seconds(content, feed, usual.build(streaming=metadata.streaming)),
-        frontend_share=frontend_share(timed),
+        seconds=seconds,
+        frontend_share=frontend_share(timed, max(overhead, 0.0)),
         uncounted=tuple(sorted({node.operator for node in counted if node.operator in _UNCOUNTED})),
     )
 
 
-def frontend_share(nodes: Iterable[Node]) -> float | None:
-    """Part of the time that nodes of the frontend take; ``None``: none is named so."""
-    times = [(node.micros, FRONTEND in node.name) for node in nodes]
+def frontend_share(nodes: Sequence[Node], overhead: float) -> float | None:
+    """Part of the time that nodes of the frontend take.
+
+    Args:
+        nodes: of any number of steps.
+        overhead: microseconds to take off each: what the profiler itself needs to write a node down counts as the
+            node's, and would make a frontend of many small nodes look slow.
+
+    Returns:
+        ``None``: no node is named as the frontend's.
+    """
+    times = [(max(node.micros - overhead, 0.0), FRONTEND in node.name) for node in nodes]
     if not any(marked for _, marked in times):
         return None
     return sum(micros for micros, marked in times if marked) / max(sum(micros for micros, _ in times), 1e-9)

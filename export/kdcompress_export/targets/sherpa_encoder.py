@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, checker, helper, shape_inference
 
 from kdcompress_export.errors import TargetError
-from kdcompress_export.graphs import FEATURE_NORM_MARK
+from kdcompress_export.graphs import FEATURE_NORM_MARK, before_feature_norm
 from kdcompress_runtime.bundle import BATCH_AXIS
 from kdcompress_runtime.model import LOG_PROBS, NEXT
 
@@ -101,18 +101,7 @@ def find_features(model: ModelProto, num_mel_bins: int) -> Features:
 
 
 def _before_norm(graph: GraphProto) -> str:
-    constants = {tensor.name for tensor in graph.initializer}
-    statistics = {name for name in constants if FEATURE_NORM_MARK in name}
-    norms = []
-    for node in graph.node:
-        if not statistics.isdisjoint(node.input):
-            if constants.issuperset(node.input):  # unpacks a statistic
-                statistics.update(node.output)
-                constants.update(node.output)
-            else:
-                norms.append(node)
-    inside = {name for node in norms for name in node.output}
-    found = {name for node in norms for name in node.input if name and name not in inside | statistics}
+    found = before_feature_norm(graph)
     if len(found) != 1:
         raise TargetError(
             f"the graph names no single tensor before its feature norm ({sorted(found) or 'none'} found by weights "
