@@ -156,7 +156,13 @@ def _merit(variant: VariantSummary, primary: MetricInfo) -> tuple[float, float]:
     """Smaller first, then the better in the first metric."""
     value = variant.pooled.metrics[primary.name].value
     cost = math.inf if value is None else value if primary.lower_is_better else -value
-    return (variant.footprint.size_bytes, cost)
+    return (_bytes(variant), cost)
+
+
+def _bytes(variant: VariantSummary) -> float:
+    """Bytes to ship; what has no size comes last."""
+    size = variant.footprint.size_bytes
+    return math.inf if size is None else size
 
 
 def _yes(order: Sequence[VariantVerdict], bounds: Sequence[Bound]) -> str:
@@ -177,7 +183,7 @@ def _no(candidates: Sequence[VariantVerdict], by_name: Mapping[str, VariantSumma
     def misses(verdict: VariantVerdict) -> list[Check]:
         return [check for check in verdict.checks if check.state != HOLDS]
 
-    nearest = min(whole, key=lambda c: (len(misses(c)), by_name[c.variant].footprint.size_bytes))
+    nearest = min(whole, key=lambda c: (len(misses(c)), _bytes(by_name[c.variant])))
     told = ", ".join(
         f"{check.bound} {'is missed' if check.state == FAILS else 'is not shown'} (found {check.found})"
         for check in misses(nearest)
