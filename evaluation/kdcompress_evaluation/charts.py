@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+from markupsafe import escape
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
@@ -37,10 +38,10 @@ _COLOURS = {
     MUTED: "var(--muted)",
     RULE: "var(--rule)",
     ACCENT: "var(--accent)",
-    SURFACE: "var(--surface)",
+    SURFACE: "var(--page)",
 }
-_WIDTH, _HEIGHT = 5.6, 4.3
-_TEXT = 12
+_WIDTH, _HEIGHT = 4.6, 3.9
+_TEXT = 11
 _APART = 10.0
 """Points (of print) between marks of the same cost."""
 _STYLE: Any = {
@@ -56,23 +57,23 @@ _STYLE: Any = {
 }
 
 
-def pareto_chart(points: Sequence[Point], *, name: str, x_label: str, description: str) -> str:
-    """Draw error rate against a cost, both to be small; returns an ``<svg>`` element.
+def pareto_chart(points: Sequence[Point], *, name: str, x_label: str, y_label: str, description: str) -> str:
+    """Draw a metric against a cost; returns an ``<svg>`` element whose marks are groups with ``data-variant``.
 
     Args:
         points: at least one.
         name: prefix of the ids inside, unique in the page.
         x_label: name and unit of the cost.
+        y_label: name and unit of the metric.
         description: for readers who cannot see it.
     """
     with mpl.rc_context(_STYLE):
-        height = _HEIGHT + 0.15 * max(0, len(points) - 6)
-        figure = Figure(figsize=(_WIDTH, height), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=DPI, layout="constrained")
         canvas = FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         figure.set_facecolor("none")
         axes.set_facecolor("none")
-        _frame(axes, points, x_label)
+        _frame(axes, points, x_label, y_label)
         axes.plot([p.x for p in points], [p.y for p in points], linestyle="none")
         canvas.draw()  # type: ignore[no-untyped-call]
         figure.set_layout_engine("none")
@@ -83,10 +84,10 @@ def pareto_chart(points: Sequence[Point], *, name: str, x_label: str, descriptio
         write_labels(axes, points, shifts)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return _inline(buffer.getvalue(), name, description)
+    return _pointable(_inline(buffer.getvalue(), name, description), name, points)
 
 
-def _frame(axes: Axes, points: Sequence[Point], x_label: str) -> None:
+def _frame(axes: Axes, points: Sequence[Point], x_label: str, y_label: str) -> None:
     """Axes, limits with room for labels, few ticks, a light grid."""
     low = min(p.x for p in points)
     high = max(p.x for p in points)
@@ -108,7 +109,7 @@ def _frame(axes: Axes, points: Sequence[Point], x_label: str) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlabel(x_label)
-    axes.set_title("word error rate, %", loc="left", fontsize=_TEXT, color=MUTED)
+    axes.set_title(y_label, loc="left", fontsize=_TEXT, color=MUTED)
     axes.grid(visible=True, color=RULE, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -150,21 +151,26 @@ def _side_by_side(axes: Axes, points: Sequence[Point]) -> list[float]:
 
 
 def _mark(axes: Axes, point: Point, shift: float) -> None:
+    """The interval bar and the mark; those of dominated variants stand back."""
     colour = colour_of(point)
     if point.low is not None and point.high is not None:
         ends = [point.low, point.high]
-        axes.plot([point.x, point.x], ends, color=colour, linewidth=1.3, alpha=0.6, transform=moved(axes, shift))
+        (bar,) = axes.plot([point.x, point.x], ends, color=colour, linewidth=1.4, transform=moved(axes, shift))
+        bar.set_alpha(0.75 if point.front else 0.4)
+        bar.set_gid(f"bar-{point.key}")
+    size = 10.0 if point.chosen else 7.5
     axes.plot(
         [point.x],
         [point.y],
-        marker="s" if point.square else "o",
-        markersize=9 if point.chosen else 7.5,
+        marker=point.marker,
+        markersize=0.85 * size if point.marker == "D" else size,
         markerfacecolor=colour if point.front else SURFACE,
         markeredgecolor=colour,
         markeredgewidth=1.5,
         linestyle="none",
-        zorder=5,
+        zorder=6 if point.chosen else 5,
         transform=moved(axes, shift),
+        gid=f"mark-{point.key}",
     )
 
 
@@ -182,5 +188,19 @@ def _inline(svg: str, name: str, description: str) -> str:
     for stand_in, colour in _COLOURS.items():
         svg = svg.replace(stand_in, colour)
     svg = re.sub(r'<svg width="[^"]*" height="[^"]*"', "<svg", svg, count=1)
-    label = description.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    return svg.replace("<svg", f'<svg class="chart" role="img" aria-label="{label}"', 1).strip()
+    return svg.replace("<svg", f'<svg class="chart" role="group" aria-label="{escape(description)}"', 1).strip()
+
+
+def _pointable(svg: str, name: str, points: Sequence[Point]) -> str:
+    """Give every mark its words; one of them takes part in the order of the keyboard, arrows lead to the rest."""
+    first = min(points, key=lambda p: (not p.chosen, p.x)).key
+    for point in points:
+        told = escape(point.told).replace("\n", "&#10;")
+        spoken = escape(point.told.replace("\n", "; "))
+        attributes = (
+            f'class="mark" data-variant="{point.key}" data-told="{told}" role="img" aria-label="{spoken}" '
+            f'tabindex="{0 if point.key == first else -1}"'
+        )
+        svg = svg.replace(f'<g id="{name}-mark-{point.key}"', f'<g id="{name}-mark-{point.key}" {attributes}')
+        svg = svg.replace(f'<g id="{name}-bar-{point.key}"', f'<g class="whisker" data-variant="{point.key}"')
+    return svg

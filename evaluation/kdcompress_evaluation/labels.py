@@ -34,12 +34,16 @@ _Segment = tuple[tuple[float, float], tuple[float, float]]
 class Point:
     """One variant in a chart."""
 
+    key: int
+    """Number of the variant in the page, from 1."""
     label: str
     """Written beside it."""
+    told: str
+    """Everything known about it, for those who point at it or cannot see it: lines."""
     x: float
     """Cost on the horizontal axis."""
     y: float
-    """Error rate in percent."""
+    """The metric, times 100."""
     low: float | None
     """Lower end of the interval of ``y``."""
     high: float | None
@@ -47,9 +51,9 @@ class Point:
     front: bool
     """Not dominated: drawn solid."""
     chosen: bool
-    """The one that the headline names."""
-    square: bool
-    """Drawn as a square (quantized) instead of a circle (float32)."""
+    """The one that the page is about."""
+    marker: str
+    """Shape: ``o``, ``s`` or ``D``."""
 
 
 def colour_of(point: Point) -> str:
@@ -143,6 +147,7 @@ def _places() -> list[_Place]:
             found += [(bias, 10.0, dy, "left"), (bias + 1, -10.0, dy, "right"), (bias + 3, 0.0, dy, "center")]
             found += [(bias + 6, 28.0, dy, "left"), (bias + 7, -28.0, dy, "right")]
             found += [(bias + 14, 56.0, dy, "left"), (bias + 15, -56.0, dy, "right")]
+            found += [(bias + 26, 96.0, dy, "left"), (bias + 27, -96.0, dy, "right")]
     return sorted(found)
 
 

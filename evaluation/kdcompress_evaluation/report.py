@@ -1,54 +1,48 @@
-"""``report.html``, ``report.md`` and ``report.json`` from a summary."""
+"""``report.html``, one self-contained page, from a summary."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import jinja2
-from markupsafe import Markup
 
 from kdcompress_evaluation import words
-from kdcompress_evaluation.charts import pareto_chart
-from kdcompress_evaluation.labels import Point
+from kdcompress_evaluation.answer import answer, focus_of, missed, overlap_state, standing
+from kdcompress_evaluation.forest import Scale, forest, ruler, stack
+from kdcompress_evaluation.frontier import charts, is_paced, key, latency
 from kdcompress_evaluation.markdown import render_markdown
+from kdcompress_evaluation.media import Media
 from kdcompress_evaluation.records import write_text
 from kdcompress_evaluation.scoring import NORMALISERS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from kdcompress_evaluation.bootstrap import Estimate
-    from kdcompress_evaluation.summary import Speed, Summary, VariantSummary
+    from kdcompress_evaluation.machine import Machine
+    from kdcompress_evaluation.scoring import ErrorCounts
+    from kdcompress_evaluation.summary import Accuracy, Slice, Summary
 
-_FOREST_WIDTH = 92
-_FOREST_HEIGHT = 14
-
-
-@dataclass(frozen=True)
-class KeyFigure:
-    """One of the few numbers under the headline."""
-
-    name: str
-    """What it is."""
-    value: str
-    """Of the chosen variant."""
-    unit: str
-    """Behind the value."""
-    against: str
-    """The baseline's, in words."""
+_UNITS = {"speech": "utterance", "scene_text": "line", "translation": "sentence"}
+_COUNTED = {"speech": "words", "scene_text": "characters", "translation": ""}
+_INPUTS = {"speech": "Recordings", "scene_text": "Images", "translation": "Sentences"}
+_MARKS = {"holds": "✓", "fails": "✕", "unclear": "?"}
 
 
 def write_report(summary: Summary, output: Path) -> None:
-    """Write the three files into ``output``, each moved into place when complete."""
+    """Write the files into ``output``, each moved into place when complete."""
     write_text(output / "report.json", summary.dumps())
     write_text(output / "report.md", render_markdown(summary))
     write_text(output / "report.html", render_html(summary))
 
 
 def render_html(summary: Summary) -> str:
-    """Return the page: one file without a link to anything outside."""
+    """Return the page: one file without a link to anything outside.
+
+    Recordings and images of the utterances shown are read from where the rows say they lie, and put into the page.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("kdcompress_evaluation"),
         autoescape=True,
@@ -56,154 +50,144 @@ def render_html(summary: Summary) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(
-        percent=words.percent,
-        points=words.points,
-        interval=words.interval,
-        points_interval=words.points_interval,
-        megabytes=words.megabytes,
-        milliseconds=words.milliseconds,
-        chunk_time=words.chunk_time,
-        millions=words.millions,
-        number=words.number,
-        times=words.times,
-        plural=words.plural,
-        decoder=words.decoder,
-    )
-    span = _span(summary.variants)
-    return environment.get_template("report.html.j2").render(
-        summary=summary,
-        run=summary.run,
-        chosen=summary.variant(summary.chosen),
-        baseline=summary.variant(summary.run.baseline),
-        figures=key_figures(summary),
-        charts=_charts(summary),
-        forest=lambda estimate: _forest(estimate, span),
-        normaliser=NORMALISERS[summary.run.normaliser],
-        provenance=_provenance,
-    )
+    environment.filters.update(_filters(summary))
+    return environment.get_template("report.html.j2").render(_context(summary))
 
 
-def key_figures(summary: Summary) -> list[KeyFigure]:
-    """The numbers of the chosen variant, each beside the baseline's."""
-    best, base = summary.variant(summary.chosen), summary.variant(summary.run.baseline)
-    alone = best is base
-    figures = [
-        KeyFigure(
-            "Word error rate",
-            words.percent(best.pooled.wer.value),
-            "%",
-            (
-                f"95 % interval {words.interval(best.pooled.wer)}"
-                if best.pooled.words.errors
-                else f"no error in {words.plural(best.pooled.words.reference, 'word')}"
-            )
-            if alone
-            else f"baseline {words.percent(base.pooled.wer.value)} %",
+def _filters(summary: Summary) -> dict[str, Any]:
+    """How values are written."""
+    paced = is_paced(summary)
+    plain = (
+        words.percent, words.points, words.interval, words.points_interval, words.megabytes, words.milliseconds,
+        words.millions, words.number, words.times, words.plural, words.decoder, words.p_value, words.count,
+        words.duration, words.day,
+    )  # fmt: skip
+    return {
+        **{function.__name__: function for function in plain},
+        "capitalise": lambda text: text[:1].upper() + text[1:],
+        "latency": lambda variant: latency(variant, paced=paced),
+        "counts": lambda accuracy: _counts(summary, accuracy),
+        "standing": lambda found: standing(found, summary.verdict.ships if summary.verdict else None),
+        "missed": missed,
+        "overlap_state": overlap_state,
+    }
+
+
+def _context(summary: Summary) -> dict[str, Any]:
+    """Everything that the templates read."""
+    run, variants = summary.run, summary.variants
+    focus, baseline = summary.variant(focus_of(summary)), summary.variant(run.baseline)
+    timed = next((v for v in variants if v.speed is not None), None)
+    slices = [(field, list(parts)) for field, parts in groupby(summary.slices, key=lambda part: part.field)]
+    return {
+        "summary": summary,
+        "run": run,
+        "primary": summary.primary,
+        "answer": answer(summary),
+        "focus": focus,
+        "baseline": baseline,
+        "several": len(variants) > 1,
+        "many": len(run.manifests) > 1,
+        "numbers": {v.info.name: number for number, v in enumerate(variants, 1)},
+        "numbered": bool(key(summary, focus.info.name)),
+        "chart_key": key(summary, focus.info.name),
+        "charts": charts(summary, focus.info.name),
+        "verdicts": {} if summary.verdict is None else {v.variant: v for v in summary.verdict.variants},
+        "marks": _MARKS,
+        "unit": _UNITS[run.task],
+        "counted": _COUNTED[run.task],
+        "inputs": _INPUTS[run.task],
+        "scale": Scale.around(
+            _differences(summary), mark=run.tolerance * (1 if summary.primary.lower_is_better else -1)
         ),
-        KeyFigure(
-            "Size to ship",
-            words.megabytes(best.info.size_bytes),
-            "MB",
-            "" if alone else f"baseline {words.megabytes(base.info.size_bytes)} MB",
-        ),
-    ]
-    if best.speed is not None and base.speed is not None:
-        figures.append(_time_figure(best, base, best.speed, base.speed))
-    if best.memory is not None and base.memory is not None:
-        figures.append(
-            KeyFigure(
-                "Peak memory",
-                words.megabytes(best.memory.peak, 0),
-                "MB",
-                "" if alone else f"baseline {words.megabytes(base.memory.peak, 0)} MB",
-            )
-        )
-    return figures
+        "slice_scale": Scale.around(_slice_differences(summary.slices, focus.info.name)),
+        "speed_scale": _speed_scale(summary),
+        "forest": forest,
+        "ruler": ruler,
+        "stack": stack,
+        "paced": is_paced(summary),
+        "timed": timed,
+        "memory": next((v.footprint.memory for v in variants if v.footprint.memory is not None), None),
+        "whole": [v.info.name for v in variants if not v.info.streaming],
+        "word_times": _word_times(summary),
+        "slices": slices,
+        "media": Media(run.task),
+        "machines": _machines(summary),
+        "normaliser": NORMALISERS[run.normaliser],
+        "provenance": _provenance,
+        "sections": _sections(summary),
+    }
 
 
-def _time_figure(best: VariantSummary, base: VariantSummary, speed: Speed, base_speed: Speed) -> KeyFigure:
-    """Time of a chunk; of the answer after the end of the input where the chosen variant does not stream."""
-    name = f"A {best.info.chunk_ms or 0:.0f} ms chunk, p95"
-    value, against = speed.chunk_p95_ms, base_speed.chunk_p95_ms
-    if not best.info.streaming:
-        name, value, against = "From end to answer, p95", speed.final_p95_ms, base_speed.final_p95_ms
-    told = "baseline does not stream" if against is None else f"baseline {words.milliseconds(against)} ms"
-    return KeyFigure(name, words.milliseconds(value), "ms", "" if best is base else told)
-
-
-def _charts(summary: Summary) -> list[tuple[str, Markup]]:
-    """The Pareto charts that the data allow, with their titles."""
-    found = []
-    sized = [v for v in summary.variants if v.pooled.wer.value is not None]
-    timed = [(v, v.speed.chunk_p95_ms) for v in sized if v.speed is not None and v.speed.chunk_p95_ms is not None]
-    if len(sized) > 1:
-        sizes = [_point(summary, v, v.info.size_bytes / 1e6, front=bool(v.on_size_front)) for v in sized]
-        found.append(("Error rate against size", _draw(sizes, "size", "bundle size, MB")))
-    if len(timed) > 1:
-        latencies = [_point(summary, v, time, front=bool(v.on_latency_front)) for v, time in timed]
-        found.append(("Error rate against latency", _draw(latencies, "latency", "chunk compute time p95, ms")))
-    return found
-
-
-def _draw(points: Sequence[Point], name: str, x_label: str) -> Markup:
-    told = "; ".join(f"{p.label}: {p.x:.2f}, {p.y:.2f} %" for p in points)
-    # The chart is ours, and matplotlib and pareto_chart escape the labels.
-    return Markup(  # noqa: S704
-        pareto_chart(points, name=name, x_label=x_label, description=f"Word error rate against {x_label}. {told}")
+def _sections(summary: Summary) -> list[tuple[str, str]]:
+    """Ids and names of the sections that this report has, in order."""
+    variants = summary.variants
+    wanted = (
+        ("frontier", "Trade-offs", len(variants) > 1),
+        ("variants", "All variants", True),
+        ("testsets", "Test sets", len(summary.run.manifests) > 1),
+        ("comparison", "Comparison", any(v.comparison for v in variants)),
+        ("streaming", "Streaming", any(v.streaming for v in variants)),
+        ("speed", "Speed", any(v.speed for v in variants)),
+        ("footprint", "Footprint", True),
+        ("slices", "Slices", bool(summary.slices)),
+        ("utterances", "Single utterances", True),
+        ("failures", "Failures", bool(summary.failures or summary.broken)),
+        ("identity", "Identity", True),
+        ("method", "Method", True),
     )
+    return [(name, title) for name, title, present in wanted if present]
 
 
-def _point(summary: Summary, variant: VariantSummary, x: float, *, front: bool) -> Point:
-    wer = variant.pooled.wer
-    return Point(
-        label=variant.info.name,
-        x=x,
-        y=100 * (wer.value or 0.0),
-        low=None if wer.low is None else 100 * wer.low,
-        high=None if wer.high is None else 100 * wer.high,
-        front=front,
-        chosen=variant.info.name == summary.chosen,
-        square=variant.info.precision != "float32",
-    )
+def _counts(summary: Summary, accuracy: Accuracy) -> ErrorCounts:
+    """Errors of the units that the task counts."""
+    return accuracy.characters if summary.run.task == "scene_text" else accuracy.words
 
 
-def _span(variants: Sequence[VariantSummary]) -> tuple[float, float]:
-    """Ends of the difference column, as fractions: zero and every interval lie inside."""
-    ends = [
-        end
-        for variant in variants
-        for accuracy in (variant.pooled, *variant.manifests.values())
-        if accuracy.difference is not None
-        for end in (accuracy.difference.low, accuracy.difference.high, accuracy.difference.value)
-        if end is not None
-    ]
-    return min([0.0, *ends]), max([0.0, *ends])
+def _differences(summary: Summary) -> Iterable[Estimate]:
+    """Differences in the first metric, of everything that is drawn to one scale."""
+    for variant in summary.variants:
+        for accuracy in (variant.pooled, *variant.manifests.values()):
+            difference = accuracy.differences.get(summary.primary.name)
+            if difference is not None:
+                yield difference.estimate
 
 
-def _forest(estimate: Estimate | None, span: tuple[float, float]) -> Markup:
-    """A small interval bar beside the zero line, drawn to one scale in all rows."""
-    height, (low, high) = _FOREST_HEIGHT, span
-
-    def place(value: float) -> float:
-        return 4 + (_FOREST_WIDTH - 8) * ((value - low) / (high - low) if high > low else 0.5)
-
-    parts = [f'<line x1="{place(0):.1f}" y1="0" x2="{place(0):.1f}" y2="{height}" class="zero"/>']
-    if estimate is not None and estimate.value is not None:
-        if estimate.low is not None and estimate.high is not None:
-            ends = f'x1="{place(estimate.low):.1f}" x2="{place(estimate.high):.1f}"'
-            parts.append(f'<line {ends} y1="{height / 2}" y2="{height / 2}" class="bar"/>')
-        parts.append(f'<circle cx="{place(estimate.value):.1f}" cy="{height / 2}" r="3" class="dot"/>')
-    # Made of numbers only.
-    return Markup(  # noqa: S704
-        f'<svg class="forest" viewBox="0 0 {_FOREST_WIDTH} {height}" aria-hidden="true">{"".join(parts)}</svg>'
-    )
+def _tolerance(summary: Summary) -> float:
+    """The tolerance as a difference of the first metric, whose sign is the metric's own."""
+    return summary.run.tolerance if summary.primary.lower_is_better else -summary.run.tolerance
 
 
-def _provenance(variant: VariantSummary) -> list[tuple[str, str]]:
-    """What the bundle says of its origin, one short text a field; the run's own measurements are left out."""
-    fields = {key: value for key, value in variant.info.provenance.items() if key != "run"}
-    return [(key, _short(value)) for key, value in fields.items() if value not in (None, "", {})]
+def _slice_differences(slices: Iterable[Slice], name: str) -> Iterable[Estimate | None]:
+    return [part.rates[name].difference for part in slices if name in part.rates]
+
+
+def _speed_scale(summary: Summary) -> Scale:
+    noise = None if summary.speed_run is None else summary.speed_run.noise
+    band = None if noise is None or noise.low is None or noise.high is None else (noise.low, noise.high)
+    speedups = [None if v.speed is None else v.speed.speedup for v in summary.variants]
+    return Scale.of_ratios(speedups, band=band)
+
+
+def _word_times(summary: Summary) -> str:
+    """Whose word times the delays rest on, in words."""
+    found = {v.streaming.word_times for v in summary.variants if v.streaming is not None}
+    said = {"manifest": "the manifests", "recogniser": "the recogniser itself"}
+    return " or ".join(said[name] for name in sorted(found) if name in said)
+
+
+def _machines(summary: Summary) -> list[tuple[str, Machine]]:
+    """The machine; two when another one measured speed."""
+    run = summary.run.machine
+    if summary.speed_run is None or summary.speed_run.machine.cpu == run.cpu:
+        return [("Machine", run if summary.speed_run is None else summary.speed_run.machine)]
+    return [("Recognised on", run), ("Timed on", summary.speed_run.machine)]
+
+
+def _provenance(content: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """One short text a field; the run's own measurements are left out."""
+    fields = {key: value for key, value in content.items() if key != "run"}
+    return [(key, _short(value)) for key, value in fields.items() if value not in (None, "", {}, [])]
 
 
 def _short(value: object) -> str:

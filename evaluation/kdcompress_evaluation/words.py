@@ -76,9 +76,9 @@ def number(value: float | None, digits: int = 3) -> str:
     return MISSING if value is None else f"{value:.{digits}f}"
 
 
-def millions(count: int) -> str:
+def millions(count: int | None) -> str:
     """Parameters as ``1.53``."""
-    return f"{count / 1e6:.2f}"
+    return MISSING if count is None else f"{count / 1e6:.2f}"
 
 
 def plural(count: int, noun: str) -> str:
@@ -96,3 +96,47 @@ def decoder(options: Mapping[str, object]) -> str:
         hidden |= set(options) - {"blank_penalty"}
     shown = [f"{name.replace('_', ' ')} {value}" for name, value in options.items() if name not in hidden]
     return ", ".join([kind, *shown])
+
+
+def p_value(value: float | None) -> str:
+    """``0.012``, ``< 0.001``."""
+    if value is None:
+        return MISSING
+    return "< 0.001" if value < 0.0005 else f"{value:.3f}"
+
+
+def bytes_or_missing(count: float | None, digits: int = 2) -> str:
+    """Megabytes; nothing known (0 or ``None``) is missing, not nothing."""
+    return megabytes(count or None, digits)
+
+
+def count(value: int) -> str:
+    """``12,345``."""
+    return f"{value:,}"
+
+
+def bound(text: str) -> str:
+    """``dwer<=0.5`` as ``dwer ≤ 0.5``."""
+    return text.replace("<=", " ≤ ").replace(">=", " ≥ ")
+
+
+def ratio(value: float, baseline: float) -> str:
+    """Of two costs, before the second one: ``9 % of``, ``the same as``, ``1.40 times``."""
+    quotient = value / baseline
+    if 0.995 <= quotient <= 1.005:
+        return "the same as"
+    if quotient < 1:
+        return f"{100 * quotient:.0f} % of" if quotient >= 0.01 else f"{100 * quotient:.1f} % of"
+    return f"{quotient:.2f} times" if quotient < 2 else f"{times(quotient)} times"
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12.3 min``, ``4.2 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def day(created: str) -> str:
+    """``2026-11-20`` of an ISO 8601 time."""
+    return created[:10]

@@ -1,0 +1,85 @@
+"""Recordings and images of single utterances inside the page, so that a reader can hear and see them."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+
+LIMIT = 200_000
+"""Bytes of one file; larger ones are left out with a word."""
+TOTAL = 12_000_000
+"""Bytes of all files of a page."""
+_AUDIO = {
+    ".wav": "audio/wav",
+    ".flac": "audio/flac",
+    ".mp3": "audio/mpeg",
+    ".ogg": "audio/ogg",
+    ".opus": "audio/ogg",
+    ".m4a": "audio/mp4",
+    ".webm": "audio/webm",
+}
+_IMAGES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".bmp": "image/bmp",
+}
+
+
+@dataclass(frozen=True)
+class Medium:
+    """What is shown of the input of an utterance."""
+
+    kind: str
+    """``audio``, ``image``, ``text`` (a source sentence), ``again`` (it stands above), or ``none``."""
+    content: str
+    """A ``data:`` URI, the sentence, or why there is none."""
+    anchor: str
+    """Id of the element in the page, so that a second mention can point to it."""
+
+
+class Media:
+    """The inputs shown in one page: each file once, within limits.
+
+    Args:
+        task: ``speech``, ``scene_text`` or ``translation``.
+    """
+
+    def __init__(self, task: str) -> None:
+        self._task = task
+        self._anchors: dict[str, str] = {}
+        self._bytes = 0
+
+    def show(self, value: str) -> Medium:
+        """Return what to show of an utterance whose input (path or sentence) is ``value``."""
+        if self._task == "translation":
+            return Medium("text", value, "")
+        if value in self._anchors:
+            return Medium("again", "", self._anchors[value])
+        path = Path(value)
+        kinds, kind = (_IMAGES, "image") if self._task == "scene_text" else (_AUDIO, "audio")
+        mime = kinds.get(path.suffix.lower())
+        if mime is None:
+            return Medium("none", f"not shown: a browser cannot play or show {path.suffix or 'such'} files", "")
+        content, why = _read(path)
+        if content is None:
+            return Medium("none", why, "")
+        if self._bytes + len(content) > TOTAL:
+            return Medium("none", f"left out: the page holds {TOTAL / 1e6:.0f} MB of recordings already", "")
+        self._bytes += len(content)
+        anchor = self._anchors[value] = f"medium-{len(self._anchors) + 1}"
+        return Medium(kind, f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}", anchor)
+
+
+def _read(path: Path) -> tuple[bytes | None, str]:
+    """The file as it is, or why it cannot be shown."""
+    try:
+        size = path.stat().st_size
+        if size > LIMIT:
+            return None, f"left out: {size / 1e3:.0f} kB, more than {LIMIT / 1e3:.0f}"
+        return path.read_bytes(), ""
+    except (OSError, ValueError):
+        return None, "left out: the file could not be read when this page was written"
