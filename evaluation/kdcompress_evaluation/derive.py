@@ -12,6 +12,7 @@ from kdcompress_evaluation.comparison import compare, not_worse, p_value
 from kdcompress_evaluation.errors import RowsError
 from kdcompress_evaluation.headline import choose, rival_of, write_headline
 from kdcompress_evaluation.notes import write_notes
+from kdcompress_evaluation.overlap import OVERLAPS
 from kdcompress_evaluation.pareto import fronts
 from kdcompress_evaluation.records import load
 from kdcompress_evaluation.rows import ROWS, RUN
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from kdcompress_evaluation.bootstrap import Estimate
     from kdcompress_evaluation.metrics import Metric
     from kdcompress_evaluation.sampling import Sums
@@ -58,7 +61,7 @@ def summarise(output: Path) -> Summary:
     run = load(RunInfo, output / ROWS / RUN)
     if run.schema != SCHEMA:
         raise RowsError(f"{output}: rows of schema {run.schema}, this version reads {SCHEMA}; run eval again")
-    speed_path, overlaps_path = output / ROWS / "speed.json", output / ROWS / "overlaps.json"
+    speed_path, overlaps_path = output / ROWS / "speed.json", output / ROWS / OVERLAPS
     record = load(SpeedRecord, speed_path) if speed_path.exists() else None
     overlaps = load(tuple[Overlap, ...], overlaps_path) if overlaps_path.exists() else ()
     table = read_table(output, run)
@@ -249,14 +252,14 @@ def _adjusted(variant: VariantSummary, metric: str, p_adjusted: float | None) ->
     return replace(variant, pooled=replace(variant.pooled, differences=changed))
 
 
-def _empty(part: Scored, words: np.ndarray) -> int:
+def _empty(part: Scored, words: NDArray[np.float64]) -> int:
     """Recognised utterances without a word, although the reference has some."""
     return int((part.recognised & (words[:, 1] == words[:, 3]) & (words[:, 3] > 0) & (words[:, 2] == 0)).sum())
 
 
-def _add(counts: Sequence[np.ndarray]) -> ErrorCounts:
+def _add(counts: Sequence[NDArray[np.float64]]) -> ErrorCounts:
     return ErrorCounts.of(_sum(counts))
 
 
-def _sum(counts: Sequence[np.ndarray]) -> np.ndarray:
+def _sum(counts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     return np.asarray(np.sum([one.sum(axis=0) for one in counts], axis=0))

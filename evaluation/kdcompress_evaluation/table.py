@@ -57,7 +57,7 @@ class Scored:
     @property
     def recognised(self) -> NDArray[np.bool_]:
         """(N,): utterances without a failure."""
-        return self.states == 0
+        return np.asarray(self.states == 0)
 
     def failed(self, kind: str) -> int:
         """Utterances that failed in this way."""

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kdcompress_evaluation.cost import Memory
 from kdcompress_evaluation.derive import summarise
+from kdcompress_evaluation.pareto import measured_costs
 from kdcompress_evaluation.records import dumps, write_text
 from kdcompress_evaluation.rows import ROWS
+from kdcompress_evaluation.speed.record import Pacing, SpeedRecord, TimedUtterance, Timing, VariantCosts
 from kdcompress_evaluation.summary import Overlap
 
 if TYPE_CHECKING:
@@ -146,6 +149,40 @@ def test_leaks_are_told_from_overlaps(case: Any) -> None:
     assert any("rule of three" in note for note in found.notes)
     assert any(note.startswith("Only 5 utterances") for note in found.notes)
     assert json.loads(found.dumps())["schema"] == found.schema
+
+
+def timed(factor: float, *, paced: bool) -> VariantCosts:
+    """Ten utterances; everything takes ``factor`` times as long."""
+    pacing = Pacing(chunks=(0.002 * factor,) * 4, cpu=0.1, wall=1.0)
+    return VariantCosts(
+        timings=tuple(Timing(whole=(0.1 * factor,), chunks=(0.001 * factor,) * 4, finals=(0.01,)) for _ in range(10)),
+        pacings=(pacing,) if paced else (),
+        memory=Memory(imported=1, loaded=2, steady=3, peak=int(1e8 * factor), pss=None),
+    )
+
+
+@pytest.mark.parametrize("paced", [True, False])
+def test_speed_and_memory_are_taken_from_their_record(case: Any, paced: bool) -> None:
+    folder = case.folder({"m": [TEXT] * 10}, ["base", case.variant("new", size_bytes=300_000)])
+    for name in ("base", "new"):
+        folder.write_texts(name, {"m": [TEXT] * 10})
+    times = tuple(TimedUtterance("m", f"u{i}", "a.wav", 1.0) for i in range(10))
+    costs = {"base": timed(3, paced=paced), "new": timed(1, paced=paced)}
+    record = SpeedRecord({}, folder.run().machine, "base", times, times[:1], variants=costs, again=costs["base"])
+    write_text(folder.path / ROWS / "speed.json", dumps(record))
+    found = summarise(folder.path)
+    base, new = found.variants
+    assert new.speed is not None
+    assert new.speed.speedup is not None
+    assert new.speed.speedup.value == pytest.approx(3)
+    assert new.speed.rtf_total == pytest.approx(0.1)
+    assert (base.fronts, new.fronts) == tuple(dict.fromkeys(("size", "latency", "memory"), on) for on in (False, True))
+    assert measured_costs(found.variants)["latency"] == pytest.approx([6, 2] if paced else [3, 1])
+    assert "30 % of the size of base and 3.0x as fast, and the same word error rate" in found.headline
+    assert found.speed_run is not None
+    assert found.speed_run.noise is not None
+    assert found.speed_run.noise.value == 1
+    assert "Speed was not measured." not in found.notes
 
 
 @pytest.mark.parametrize("text", ["", "!"])
