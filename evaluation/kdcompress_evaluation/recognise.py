@@ -60,6 +60,7 @@ def recognise_variant(
     variant: VariantInfo,
     options: EvalOptions,
     on_progress: Callable[[int, int], None],
+    *,
     shard: tuple[int, int] | None = None,
 ) -> int:
     """Append the rows of a variant that are missing, over all manifests of the run.

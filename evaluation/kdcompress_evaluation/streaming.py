@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -54,12 +55,11 @@ def measure_stream(system: System, item: Item, *, endpoint: bool = False) -> Str
     seconds = perf_counter() - begun
     words = final.text.split()
     fed = [*partials, (len(samples) / rate, words)]
-    stated = _stated_words(item.extra)
-    times, whose = _word_times(final, words, stated)
+    times, whose = _word_times(final, words, _stated_words(item.extra))
     wait, ended = _wait(system, item, samples, rate) if endpoint else (None, "")
     return StreamRow(
         text=final.text,
-        first_partial=_first_partial(fed, stated or list(times)),
+        first_partial=_first_partial(fed, times),
         delays=_delays(fed, times),
         word_times=whose,
         revised=_revised(fed),
@@ -129,7 +129,7 @@ def _revised(fed: Sequence[tuple[float, list[str]]]) -> int:
     return sum(
         index >= len(after)
         or not (after[index] == word or (index == len(before) - 1 and after[index].startswith(word)))
-        for (_, before), (_, after) in zip(fed, fed[1:], strict=False)
+        for (_, before), (_, after) in pairwise(fed)
         for index, word in enumerate(before)
     )
 

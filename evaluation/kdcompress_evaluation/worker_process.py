@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kdcompress_evaluation.errors import WorkerCrashError, WorkerLoadError, WorkerTimeoutError
@@ -31,7 +32,7 @@ _END_SECONDS = 10.0
 class WorkerProcess:
     """One variant in a process of its own."""
 
-    def __init__(self, variant: VariantInfo, decoding: Decoding, command: Sequence[str] | None = None) -> None:
+    def __init__(self, variant: VariantInfo, decoding: Decoding) -> None:
         """Start the process and load the variant.
 
         Raises:
@@ -39,7 +40,7 @@ class WorkerProcess:
         """
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         self._process = subprocess.Popen(  # noqa: S603 - our own module
-            list(command or COMMAND),
+            list(COMMAND),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -86,21 +87,16 @@ class WorkerProcess:
         """End the process, whatever it is doing."""
         self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            try:
-                if pipe is not None:
-                    pipe.close()
-            except OSError:
-                continue  # what was not sent yet is of no interest any more
+        for pipe in filter(None, (self._process.stdin, self._process.stdout)):
+            with suppress(OSError):  # what was not sent yet is of no interest any more
+                pipe.close()
         self._errors.close()
 
     def _listen(self) -> None:
         pipe = self._process.stdout
-        try:
+        with suppress(OSError, ValueError):  # closed under our hands
             for line in pipe or ():
                 self._answers.put(line)
-        except (OSError, ValueError):
-            pass  # closed under our hands
         self._answers.put(b"")
 
     def _epitaph(self) -> str:

@@ -39,10 +39,12 @@ def describe(path: Path, precisions: str) -> list[VariantInfo]:
     """
     if not path.exists():
         raise BundleNotFoundError(f"{path} does not exist; check the path")
-    for kind in KINDS.values():
-        if kind.matches(path):
-            found: list[VariantInfo] = kind.describe(path, precisions)
-            return found
+    kind = next((kind for kind in KINDS.values() if kind.matches(path)), None)
+    if kind is None and path.suffix == ".zip":
+        kind = bundle  # which says what is wrong with it
+    if kind is not None:
+        found: list[VariantInfo] = kind.describe(path, precisions)
+        return found
     raise BundleError(
         f"{path} is nothing that can be evaluated: no bundle of kdcompress (bundle.json), no Hugging Face export "
         "(config.json and ONNX files), no sherpa-onnx model (tokens.txt and ONNX files), no .jsonl with predictions"

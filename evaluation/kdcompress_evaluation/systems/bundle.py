@@ -32,13 +32,13 @@ INPUT_KINDS = {"pcm": "audio"}
 
 
 def matches(path: Path) -> bool:
-    """Whether a bundle lies there; every file ``.zip`` that does not look like something else counts as one."""
+    """Whether ``bundle.json`` lies there, in a folder or a ``.zip``."""
     if path.is_dir():
         return (path / METADATA_FILE).is_file()
     try:
         read_file(path, METADATA_FILE)
     except BundleError:
-        return path.suffix == ".zip" and not _has(path, TOKENS_FILE)
+        return False
     return True
 
 
@@ -174,11 +174,3 @@ def _geometry(metadata: BundleMetadata) -> str:
     decoding = {name: metadata.files[name] for name in needed if name is not None}
     bare = replace(metadata, name="", measured={}, provenance={}, files=decoding, models=(), default_precision="")
     return hashlib.sha256(json.dumps(asdict(bare), sort_keys=True).encode()).hexdigest()
-
-
-def _has(path: Path, file: str) -> bool:
-    try:
-        read_file(path, file)
-    except BundleError:
-        return False
-    return True

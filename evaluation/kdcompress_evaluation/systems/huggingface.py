@@ -56,7 +56,10 @@ def describe(path: Path, precisions: str) -> list[VariantInfo]:
     settings = {name: hash_file(path / name) for name in _SETTINGS if (path / name).is_file()}
     rate = int(_read(path / EXTRACTOR).get("sampling_rate", 16000))
     _Spelling.read(path)
-    return [_describe(path, precision, models[precision], settings, rate, config) for precision in chosen]
+    return [
+        _describe(path, precision, models[precision], settings=settings, rate=rate, config=config)
+        for precision in chosen
+    ]
 
 
 def load(info: VariantInfo, decoding: Decoding) -> HuggingFaceSystem:
@@ -185,7 +188,7 @@ def _check(path: Path, config: dict[str, Any]) -> None:
 
 
 def _describe(
-    path: Path, precision: str, file: str, settings: dict[str, str], rate: int, config: dict[str, Any]
+    path: Path, precision: str, file: str, *, settings: dict[str, str], rate: int, config: dict[str, Any]
 ) -> VariantInfo:
     model = path / file
     weights = [one for one in (model, *path.glob(f"{file}_data"), *path.glob(f"{file}.data")) if one.is_file()]

@@ -117,7 +117,8 @@ def describe(path: Path, precisions: str) -> list[VariantInfo]:
         files = {name: model.file for name, model in named.items()}
         chosen = choose(path, files, wanted, default)
         name = str(document.get("name") or path.resolve().stem)
-        return [_describe(path, folder, name, key, named[key], document, engine) for key in chosen]
+        told: dict[str, Any] = {"document": document, "engine": engine}
+        return [_describe(path, folder, name=name, key=key, model=named[key], **told) for key in chosen]
 
 
 def load(info: VariantInfo, decoding: Decoding) -> SherpaSystem:
@@ -262,7 +263,7 @@ def _chunk_ms(metadata: dict[str, str]) -> float | None:
 
 
 def _describe(
-    path: Path, folder: Path, name: str, key: str, model: _Model, document: dict[str, Any], engine: str
+    path: Path, folder: Path, *, name: str, key: str, model: _Model, document: dict[str, Any], engine: str
 ) -> VariantInfo:
     beside = [file for file in (TOKENS, DOCUMENT) if (folder / file).is_file()]
     hashes = {file: hash_file(folder / file) for file in [model.file, *beside]}
