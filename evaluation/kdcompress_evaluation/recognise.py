@@ -170,10 +170,13 @@ class _Recognition:
                         drop_rows(file, lambda row: row.error_kind in RETRIED)
             there = {row.index for file in files for row in read_rows(file) if self._mine(row.index)}
             there = {index for index in there if index < manifest.utterances}
+            first, step = (0, 1) if self._shard is None else (self._shard[0] - 1, self._shard[1])
+            wanted = len(range(first, manifest.utterances, step))
+            if len(there) < wanted:
+                self._writers[manifest.name] = self._closing.enter_context(open_rows(own, identity))
             self._there[manifest.name] = there
-            self._writers[manifest.name] = self._closing.enter_context(open_rows(own, identity))
             self.done += len(there)
-            total += len(range(0 if self._shard is None else self._shard[0] - 1, manifest.utterances, self._step))
+            total += wanted
         if self.done < total:
             forget_broken(self._output, {self._variant.name})
         self._tasks = self._open_tasks()
@@ -236,10 +239,6 @@ class _Recognition:
                 if self._mine(index) and index not in there:
                     stream = options.stream and index % options.stream_every == 0
                     yield _Task(manifest, index, entry, stream, stream and index in thorough)
-
-    @property
-    def _step(self) -> int:
-        return 1 if self._shard is None else self._shard[1]
 
     def _mine(self, index: int) -> bool:
         return self._shard is None or index % self._shard[1] == self._shard[0] - 1

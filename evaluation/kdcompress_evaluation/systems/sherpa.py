@@ -92,7 +92,9 @@ def matches(path: Path) -> bool:
 
 
 def describe(path: Path, precisions: str) -> list[VariantInfo]:
-    """List the models of a folder: streaming ones by precision, then, with ``all``, the others.
+    """List the models of a folder by precision: those that stream; the others where none does, or by name.
+
+    Our own export holds every model twice. What takes whole recordings is then called ``offline-float32``.
 
     Raises:
         MissingDependencyError: the wheel is not installed.
@@ -115,7 +117,7 @@ def describe(path: Path, precisions: str) -> list[VariantInfo]:
         default = document.get("default_precision", "float32")
         wanted = precisions if precisions != "default" or default in first else first[0]
         files = {name: model.file for name, model in named.items()}
-        chosen = choose(path, files, wanted, default)
+        chosen = first if wanted == "all" else choose(path, files, wanted, default)
         name = str(document.get("name") or path.resolve().stem)
         told: dict[str, Any] = {"document": document, "engine": engine}
         return [_describe(path, folder, name=name, key=key, model=named[key], **told) for key in chosen]

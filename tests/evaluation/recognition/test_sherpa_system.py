@@ -148,7 +148,9 @@ def test_streaming_models_come_first_and_precisions_by_name(folder: Path) -> Non
     helper.set_model_props(offline, {"model_type": "zipformer2_ctc"})
     onnx.save(offline, str(folder / "offline.onnx"))
     names = [v.name for v in plan_variants([folder], "all")[0]]
-    assert names == ["toy-t-one-float32", "toy-t-one-int8", "toy-t-one-offline-float32"]
+    assert names == ["toy-t-one-float32", "toy-t-one-int8"]
+    ((whole,), _) = plan_variants([folder], "offline-float32")
+    assert (whole.name, whole.model_file, whole.chunk_ms) == ("toy-t-one-offline-float32", "offline.onnx", None)
     assert [v.name for v in plan_variants([folder])[0]] == ["toy-t-one-float32"]
     document = {"name": "our toy", "default_precision": "int8", "sample_rate": RATE, "provenance": {"recipe": "r"}}
     (folder / "sherpa-onnx.json").write_text(json.dumps(document), encoding="utf-8")
