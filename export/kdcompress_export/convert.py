@@ -138,6 +138,7 @@ def _export(student: Student) -> ModelProto:
     states = student.init_states(_EXAMPLE_BATCH)
     batch, frames = Dim(BATCH_AXIS, min=1), Dim(FRAMES_AXIS, min=1)
     axes = tuple({spec.shape.index(BATCH_AXIS): batch} for spec in student.state_specs())
+    shapes = {0: batch, 1: units * frames}
     try:
         # Interrupted in the middle, torch's exporter takes Ctrl-C for an error of its own and prints a page.
         with interrupts_held(), quiet_exporter():
@@ -149,7 +150,7 @@ def _export(student: Student) -> ModelProto:
                 external_data=False,
                 input_names=[input_spec(student).name, *module.names],
                 output_names=[LOG_PROBS, *(NEXT + name for name in module.names)],
-                dynamic_shapes=({0: batch, 1: units * frames}, axes),
+                dynamic_shapes=(shapes, axes) if axes else (shapes,),
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:

@@ -68,7 +68,7 @@ def export_run(
     say: Say = lambda _: None,
     on_progress: Progress = lambda *_: None,
 ) -> BundleMetadata:
-    """Export the student of a finished run.
+    """Export the student of a finished run, or its full-context teacher, which takes whole recordings.
 
     Args:
         run: folder of the run; relative paths in its recipe start at the current folder.
@@ -81,11 +81,11 @@ def export_run(
         The content of ``bundle.json``.
 
     Raises:
-        RunError: ``run`` is no finished run of a student.
+        RunError: ``run`` is no finished run.
         ParityError: float32 differs from torch, or from itself in pieces, by more than ``options.atol``.
         GraphError, QuantizationError: a file is not what was asked for.
         BudgetNotMetError: nothing meets the budget; nothing is written.
-        ExportError: the output cannot be replaced; dev and calibration share items.
+        ExportError: the run holds an Oracle Teacher; the output cannot be replaced; dev and calibration share items.
         ManifestError, AudioError: data cannot be read.
     """
     options = options or ExportOptions()

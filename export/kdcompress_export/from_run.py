@@ -1,29 +1,30 @@
-"""Finished run -> source: the student converted, and compared with torch."""
+"""Finished run -> source: the student, or the full-context teacher, converted and compared with torch."""
 
 from __future__ import annotations
 
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from kdcompress.run import load_student
+from kdcompress.run import load_run
 from kdcompress.students.base import Student
 from kdcompress_export.convert import convert, input_spec
-from kdcompress_export.errors import ExportError
 from kdcompress_export.parity import DEFAULT_ATOL, check_parity
 from kdcompress_export.planar import with_2d_convolutions
 from kdcompress_export.prove import FLOAT
 from kdcompress_export.recordings import choose_entries, read_recordings
 from kdcompress_export.signature import geometry
 from kdcompress_export.source import Source
+from kdcompress_export.whole import WholeRecordings, check_whole_parity, convert_whole, whole_recordings
 from kdcompress_runtime.bundle import BundleMetadata
 from kdcompress_runtime.manifest import manifest_fingerprint
 from kdcompress_runtime.model import CtcModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from kdcompress.run import TrainedRun
+    from kdcompress_export.streams import Samples
 
 _PARITY_RECORDINGS = 2
 
@@ -36,7 +37,7 @@ def source_from_run(
     atol: float = DEFAULT_ATOL,
     say: Callable[[str], None] = lambda _: None,
 ) -> Source:
-    """Convert the student of a finished run and prove the graph equal to torch.
+    """Convert the student of a finished run, or its full-context teacher, and prove the graph equal to torch.
 
     Args:
         run: folder of the run; relative paths in its recipe start at the current folder.
@@ -46,33 +47,43 @@ def source_from_run(
         say: called with one line at every stage.
 
     Raises:
-        RunError: ``run`` is no finished run of a student.
+        RunError: ``run`` is no finished run.
+        ExportError: it holds an Oracle Teacher.
         ParityError: the graph differs from torch, or from itself in pieces, by more than ``atol``.
         GraphError: the graph is not what was asked for.
         ManifestError, AudioError: data cannot be read.
     """
     say(f"Reading {run}")
-    trained = load_student(run)
-    student = trained.network
-    if not isinstance(student, Student):
-        raise ExportError(f"{run} holds no student")
+    trained = load_run(run)
+    network = trained.network
+    student = network if isinstance(network, Student) else whole_recordings(trained)
     calibration = calibration or trained.recipe.data.train
     dev = dev or trained.recipe.data.dev
     metadata = describe(trained, student)
     say("Converting to ONNX")
-    plain = convert(student, len(trained.vocabulary), geometry(metadata, FLOAT))
+    if isinstance(student, WholeRecordings):
+        plain = convert_whole(student, len(trained.vocabulary), metadata)
+    else:
+        plain = convert(student, len(trained.vocabulary), geometry(metadata, FLOAT))
     content = with_2d_convolutions(plain)
     say("Comparing float32 with torch")
     model = CtcModel(content, metadata, trained.vocabulary, source=FLOAT)
     entries = choose_entries(dev or calibration, _PARITY_RECORDINGS)
     recordings = list(read_recordings(entries, metadata.input.sample_rate or 16000))
-    report = check_parity(student, model, atol=atol, recordings=recordings)
-    parity = {"origin": "torch", "atol": atol, "max_abs_diff": report.max_abs_diff, "comparisons": len(report.cases)}
+    parity = _parity(student, model, atol, recordings)
     return Source(content, metadata, trained.vocabulary, parity, _provenance(trained), calibration, dev, plain)
 
 
+def _parity(student: Student, model: CtcModel, atol: float, recordings: Sequence[Samples]) -> dict[str, Any]:
+    """JSON object of the comparison with torch."""
+    if isinstance(student, WholeRecordings):
+        return check_whole_parity(student.network, model, atol=atol, recordings=recordings)
+    report = check_parity(student, model, atol=atol, recordings=recordings)
+    return {"origin": "torch", "atol": atol, "max_abs_diff": report.max_abs_diff, "comparisons": len(report.cases)}
+
+
 def describe(run: TrainedRun, student: Student) -> BundleMetadata:
-    """Metadata of a student without files and measurements."""
+    """Metadata of a student, or of a teacher that takes whole recordings, without files and measurements."""
     source = input_spec(student)
     return BundleMetadata(
         name=run.recipe.name,
@@ -87,6 +98,7 @@ def describe(run: TrainedRun, student: Student) -> BundleMetadata:
         default_precision=FLOAT,
         parameters=sum(parameter.numel() for parameter in student.parameters()),
         blank_id=run.vocabulary.blank_id,
+        streaming=not isinstance(student, WholeRecordings),
         frontend={**run.recipe.frontend.model_dump(mode="json"), "late_features": student.frontend.late_features},
     )
 

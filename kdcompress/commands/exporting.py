@@ -24,7 +24,10 @@ app = typer.Typer()
 def export(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder, or a name ending in .zip.")],
     source: Annotated[
-        Path | None, typer.Argument(metavar="RUN|BUNDLE", help="Finished run of a student, or a finished bundle.")
+        Path | None,
+        typer.Argument(
+            metavar="RUN|BUNDLE", help="Finished run of a student or of a full-context teacher; or a bundle."
+        ),
     ] = None,
     hf: Annotated[
         Path | None, typer.Option("--hf", metavar="DIR", help="Local folder of a Hugging Face *ForCTC model instead.")

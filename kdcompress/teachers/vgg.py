@@ -62,4 +62,4 @@ class VggTeacher(CtcNetwork):
     def _masked(self, maps: Tensor, frame_lens: Tensor, columns: int = 1) -> Tensor:
         """Zero what lies after an item's end; there are ``columns`` on the last axis for one frame."""
         inside = frame_mask(frame_lens * columns, maps.shape[-1])
-        return maps * inside.view(len(maps), *[1] * (maps.ndim - 2), -1)
+        return maps * inside.view(maps.shape[0], *[1] * (maps.ndim - 2), -1)

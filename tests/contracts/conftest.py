@@ -120,7 +120,7 @@ def speaker():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Audio, ``train.jsonl``, ``dev.jsonl`` and the recipes ``student``, ``taught`` and ``teacher``, ``.yaml`` each."""
+    """Audio, ``train.jsonl``, ``dev.jsonl`` and recipes: ``student``, ``taught``, ``teacher`` (an oracle), ``twin``."""
     torch.set_num_threads(1)
     path = tmp_path_factory.mktemp("cli")
     for split, texts in (("train", TEXTS), ("dev", TEXTS[:3])):
@@ -142,6 +142,8 @@ def folder(tmp_path_factory):
     (path / "taught.yaml").write_text(json.dumps({**recipe, "losses": losses}))
     oracle = {"kind": "oracle", "heads": 2, "fusion_depth": 1, "encoder": {"width": 8, "depth": 2, "kernel": 5}}
     (path / "teacher.yaml").write_text(json.dumps({**recipe, "model": oracle}))
+    twin = {"kind": "conventional", "encoder": {"width": 8, "depth": 2, "kernel": 5}}
+    (path / "twin.yaml").write_text(json.dumps({**recipe, "model": twin}))
     return path
 
 

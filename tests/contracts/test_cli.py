@@ -188,12 +188,12 @@ def test_teacher_option_is_a_path_and_no_yaml(capsys, folder, tmp_path, monkeypa
         assert f"run not found: {name};" in one_sentence(capsys)
 
 
-def test_a_student_is_no_teacher_of_export(capsys, folder, tmp_path):
+def test_a_teacher_is_not_pruned(capsys, folder, tmp_path):
     main(["train", str(folder / "teacher.yaml"), "-o", str(tmp_path / "oracle"), "--set", "train.steps=1"])
     capsys.readouterr()
-    assert main(["export", str(tmp_path / "oracle"), "-o", str(tmp_path / "bundle")]) == 1
+    assert main(["prune", str(tmp_path / "oracle"), "-o", str(tmp_path / "pruned"), "--keep-channels", "0.5"]) == 1
     assert "cannot stream; distil a student from it" in one_sentence(capsys)
-    assert not (tmp_path / "bundle").exists()
+    assert not (tmp_path / "pruned").exists()
 
 
 def test_ctrl_c_while_training_is_130_and_resumes(folder, tmp_path):

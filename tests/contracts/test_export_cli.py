@@ -224,6 +224,21 @@ def test_a_foreign_file_says_what_it_lacks_and_becomes_a_bundle(folder, tmp_path
     assert "NAME=VALUE" in one_sentence(capsys)
 
 
+def test_a_full_context_teacher_becomes_a_bundle_and_an_oracle_does_not(folder, tmp_path, capsys):
+    for name in ("twin", "teacher"):
+        assert main(["train", str(folder / f"{name}.yaml"), "-o", str(tmp_path / name)]) == 0
+    output = tmp_path / "bundle.zip"
+    assert main(["export", str(tmp_path / "twin"), "-o", str(output), "--quantize", "none"]) == 0
+    assert main(["verify", str(output), "--manifest", str(folder / "dev.jsonl")]) == 0
+    assert main(["transcribe", str(output), str(folder / "dev0.wav")]) == 0
+    capsys.readouterr()
+    assert main(["export", str(tmp_path / "twin"), "-o", str(tmp_path / "s"), "--target", "sherpa-onnx"]) == 1
+    assert "cannot stream" in one_sentence(capsys)
+    assert main(["export", str(tmp_path / "teacher"), "-o", str(tmp_path / "o")]) == 1
+    assert "export a student that was distilled from it" in one_sentence(capsys)
+    assert not (tmp_path / "o").exists()
+
+
 def documented() -> list[list[str]]:
     """The commands of ``docs/export.md``."""
     page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
@@ -236,6 +251,7 @@ def workplace(run, folder, tmp_path_factory):
     """A folder with everything that the page's commands name."""
     place = tmp_path_factory.mktemp("page")
     shutil.copytree(run, place / "runs" / "student")
+    assert main(["train", str(folder / "twin.yaml"), "-o", str(place / "runs" / "teacher")]) == 0
     save_hugging_face(place / "wav2vec2")
     (place / "model.onnx").write_bytes(foreign())
     (place / "tokens.txt").write_text("<blk> 0\na 1\nb 2\n")

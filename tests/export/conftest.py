@@ -1,9 +1,9 @@
-"""Runs of tiny students with real-looking audio; made once, never changed by a test."""
+"""Runs of tiny students and teachers with real-looking audio; made once, never changed by a test."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -59,11 +59,14 @@ def write_run(
     seed: int = 1,
     dev: bool = True,
     width: int = 24,
+    teacher: dict[str, Any] | None = None,
 ) -> Path:
-    """Write the folder of a finished run: a tiny student with lived-in batch norms."""
+    """Write the folder of a finished run: a tiny student, or the ``teacher`` given, with lived-in batch norms."""
     data = {"train": str(write_manifest(folder, "train", 6, seed=100))}
     if dev:
         data["dev"] = str(write_manifest(folder, "dev", 4, seed=200))
+    sizes = {"width": width, "depth": 2, "kernel": 5}
+    student = {"kind": kind, **sizes, "lookahead_frames": lookahead, "chunk_frames": 6}
     recipe = Recipe.model_validate(
         {
             "schema": 1,
@@ -71,14 +74,7 @@ def write_run(
             "seed": seed,
             "data": data,
             "frontend": {"sample_rate": RATE, "num_mel_bins": 24},
-            "model": {
-                "kind": kind,
-                "width": width,
-                "depth": 2,
-                "kernel": 5,
-                "lookahead_frames": lookahead,
-                "chunk_frames": 6,
-            },
+            "model": teacher or student,
         }
     )
     torch.manual_seed(seed)
@@ -106,13 +102,13 @@ def live(network: torch.nn.Module) -> None:
                 module.bias.uniform_(-0.5, 0.5)
         for _ in range(5):
             empty = torch.zeros(3, 0, dtype=torch.int64)
-            network(features, torch.full((3,), features.shape[1]), empty, empty.sum(1))
+            network(features, torch.full((3,), features.shape[1] // network.subsampling_factor), empty, empty.sum(1))
     network.eval()
 
 
 @pytest.fixture(scope="session")
 def make_run() -> Callable[..., Path]:
-    """``make_run(folder, kind=..., lookahead=..., seed=..., dev=..., width=...)``; see ``write_run``."""
+    """``make_run(folder, kind=..., lookahead=..., seed=..., dev=..., width=..., teacher=...)``; see ``write_run``."""
     return write_run
 
 
