@@ -117,7 +117,7 @@ def describe(path: Path, precisions: str) -> list[VariantInfo]:
         default = document.get("default_precision", "float32")
         wanted = precisions if precisions != "default" or default in first else first[0]
         files = {name: model.file for name, model in named.items()}
-        chosen = first if wanted == "all" else choose(path, files, wanted, default)
+        chosen = sorted(first) if wanted == "all" else choose(path, files, wanted, default)
         name = str(document.get("name") or path.resolve().stem)
         told: dict[str, Any] = {"document": document, "engine": engine}
         return [_describe(path, folder, name=name, key=key, model=named[key], **told) for key in chosen]
