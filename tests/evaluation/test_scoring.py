@@ -5,7 +5,7 @@ import random
 import jiwer
 import pytest
 
-from kdcompress_evaluation.scoring import NORMALISERS, ErrorCounts, plain, score, word_diff
+from kdcompress_evaluation.scoring import NORMALISERS, ErrorCounts, count_columns, plain, score, word_diff
 
 PLAIN = NORMALISERS["plain"]
 
@@ -64,6 +64,20 @@ def test_both_empty_and_no_utterance() -> None:
 def test_plain_normaliser(raw: str, expected: str) -> None:
     assert plain(raw) == expected
     assert plain(plain(raw)) == expected
+
+
+def test_unicode_is_counted_by_characters_that_people_see() -> None:
+    (found,) = score(["cafe\u0301 \u6771\u4eac"], ["caf\u00e9 \u6771"], PLAIN)
+    assert found.characters == ErrorCounts(hits=6, deletions=1)
+    assert found.words == ErrorCounts(hits=1, substitutions=1)
+
+
+def test_columns_hold_the_counts() -> None:
+    counts = [ErrorCounts(5, 1, 2, 3), ErrorCounts(insertions=4)]
+    columns = count_columns(counts)
+    assert columns.tolist() == [[1, 2, 3, 8], [0, 0, 4, 0]]
+    assert ErrorCounts.of(columns.sum(axis=0)) == counts[0] + counts[1]
+    assert count_columns([]).shape == (0, 4)
 
 
 def test_diff_names_every_kind() -> None:
