@@ -16,13 +16,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnxruntime
 
 from kdcompress_evaluation.speed.record import GraphProfile
 from kdcompress_runtime.model import CtcModel, SessionOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -38,8 +39,8 @@ _INTEGER |= {"MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"}
 _UNCOUNTED = {"Attention", "QAttention", "MultiHeadAttention", "GroupQueryAttention", "Einsum", "ConvTranspose"}
 _UNCOUNTED |= {"LSTM", "DynamicQuantizeLSTM", "GRU", "RNN"}
 _COUNTING = SessionOptions(graph_optimization="extended", config={"session.disable_prepacking": "1"})
-_STEPS = 30
-_WARM = 3
+_STEPS = 60
+_BLOCK = 10
 _LEAST_AXES = 3
 """Of a convolution's weight."""
 
@@ -91,41 +92,49 @@ def profile_model(bundle: Bundle, precision: str, samples: NDArray[Any]) -> Grap
         samples = samples[: metadata.chunk_frames * metadata.input.units_per_frame]
     feed = {metadata.input.name: samples[None].astype("float32"), **model.init_states()}
     content = bundle.read(metadata.model_file(precision).file)
-    counted = run_profiled(content, feed, _COUNTING.build(streaming=metadata.streaming), steps=1)
-    usual = SessionOptions()
-    timed = run_profiled(content, feed, usual.build(streaming=metadata.streaming), steps=_WARM + _STEPS)
-    timed = timed[len(timed) * _WARM // (_WARM + _STEPS) :]
-    seconds = _step_seconds(content, feed, usual.build(streaming=metadata.streaming))
-    overhead = (sum(node.micros for node in timed) - 1e6 * seconds * _STEPS) / max(len(timed), 1)
+    counted = run_profiled(content, feed, _COUNTING.build(streaming=metadata.streaming), steps=1)[0]
+    steps, seconds = _time_steps(content, feed, streaming=metadata.streaming)
     return GraphProfile(
         audio_seconds=len(samples) / (metadata.input.sample_rate or 1),
         float_macs=sum(node.macs for node in counted if node.operator not in _INTEGER),
         int8_macs=sum(node.macs for node in counted if node.operator in _INTEGER),
         weight_bytes=sum(node.constants for node in counted),
         seconds=seconds,
-        frontend_share=frontend_share(timed, max(overhead, 0.0)),
+        frontend_share=frontend_share(steps, seconds),
         uncounted=tuple(sorted({node.operator for node in counted if node.operator in _UNCOUNTED})),
     )
 
 
-def frontend_share(nodes: Sequence[Node], overhead: float) -> float | None:
-    """Part of the time that nodes of the frontend take.
+def frontend_share(steps: Sequence[Sequence[Node]], seconds: float) -> float | None:
+    """Part of the time of a step that nodes of the frontend take.
+
+    What the profiler needs to write a node down counts as the node's, a few microseconds, and would make a frontend
+    of many small nodes look slow. So the time by which all nodes together exceed the step is taken off them, the same
+    for each, but never more than the shortest node has.
 
     Args:
-        nodes: of any number of steps.
-        overhead: microseconds to take off each: what the profiler itself needs to write a node down counts as the
-            node's, and would make a frontend of many small nodes look slow.
+        steps: nodes of several steps, the same ones in each.
+        seconds: median time of a step without the profiler.
 
     Returns:
         ``None``: no node is named as the frontend's.
     """
-    times = [(max(node.micros - overhead, 0.0), FRONTEND in node.name) for node in nodes]
-    if not any(marked for _, marked in times):
+    marked = np.array([FRONTEND in node.name for node in steps[0]])
+    if not marked.any():
         return None
-    return sum(micros for micros, marked in times if marked) / max(sum(micros for micros, _ in times), 1e-9)
+    micros = np.median([[node.micros for node in nodes] for nodes in steps], axis=0)
+    excess = float(np.clip((micros.sum() - 1e6 * seconds) / len(micros), 0.0, micros.min()))
+    own = micros - excess
+    return float(own[marked].sum() / own.sum()) if own.sum() > 0 else None
 
 
-def run_profiled(content: bytes, feed: Mapping[str, NDArray[Any]], options: Any, steps: int) -> list[Node]:  # noqa: ANN401
+def run_profiled(
+    content: bytes,
+    feed: Mapping[str, NDArray[Any]],
+    options: Any,  # noqa: ANN401 - onnxruntime has no types
+    steps: int,
+    between: Callable[[int], object] = lambda _: None,
+) -> list[list[Node]]:
     """Run a graph under onnxruntime's profiler.
 
     Args:
@@ -133,18 +142,43 @@ def run_profiled(content: bytes, feed: Mapping[str, NDArray[Any]], options: Any,
         feed: inputs by name, the same at every step.
         options: of onnxruntime; profiling is switched on in them.
         steps: how often.
+        between: called before each step with its number.
 
     Returns:
-        Every execution of every node, in order.
+        The nodes of each step, in the order in which they ran.
     """
     with tempfile.TemporaryDirectory() as folder:
         options.enable_profiling, options.profile_file_prefix = True, str(Path(folder, "profile"))
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        for _ in range(steps):
+        for number in range(steps):
+            between(number)
             session.run(None, dict(feed))
         written = Path(session.end_profiling())
-        events = json.loads(written.read_text(encoding="utf-8"))
-    return read_events(events)
+        nodes = read_events(json.loads(written.read_text(encoding="utf-8")))
+    each = len(nodes) // steps
+    return [nodes[step * each : (step + 1) * each] for step in range(steps)]
+
+
+def _time_steps(content: bytes, feed: Mapping[str, NDArray[Any]], *, streaming: bool) -> tuple[list[list[Node]], float]:
+    """Nodes of steps under the profiler, and the median seconds of steps without it.
+
+    Blocks of both take turns, so that both see the same machine; single steps would push each other's weights out of
+    the caches.
+    """
+    options = SessionOptions()
+    plain = onnxruntime.InferenceSession(
+        content, options.build(streaming=streaming), providers=["CPUExecutionProvider"]
+    )
+    taken: list[float] = []
+
+    def block(number: int) -> None:
+        for _ in range(_BLOCK if number % _BLOCK == 0 else 0):
+            begin = perf_counter()
+            plain.run(None, dict(feed))
+            taken.append(perf_counter() - begin)
+
+    steps = run_profiled(content, feed, options.build(streaming=streaming), _STEPS, block)
+    return steps, statistics.median(taken)
 
 
 def read_events(events: Iterable[Mapping[str, Any]]) -> list[Node]:
@@ -172,13 +206,3 @@ def read_events(events: Iterable[Mapping[str, Any]]) -> list[Node]:
 def _shapes(typed: Iterable[Mapping[str, list[int]]]) -> tuple[tuple[int, ...], ...]:
     """``[{"float": [1, 8]}, ...]`` without the types."""
     return tuple(tuple(int(size) for size in shape) for one in typed for shape in one.values())
-
-
-def _step_seconds(content: bytes, feed: Mapping[str, NDArray[Any]], options: Any) -> float:  # noqa: ANN401
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    taken = []
-    for _ in range(_WARM + _STEPS):
-        begin = perf_counter()
-        session.run(None, dict(feed))
-        taken.append(perf_counter() - begin)
-    return statistics.median(taken[_WARM:])

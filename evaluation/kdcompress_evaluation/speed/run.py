@@ -42,8 +42,8 @@ FILE = "speed.json"
 """Inside ``ROWS``."""
 COLD_STARTS = 3
 """Processes started for each variant."""
-_SILENCE = 600.0
-"""Seconds without a word, beyond fifty times the longest recording, after which the timing process is given up."""
+_SILENCE, _PATIENCE = 600.0, 50.0
+"""Seconds without a word, and times the longest recording on top, after which the timing process is given up."""
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _SHORTEST = 0.5
 """Seconds; shorter recordings are not worth pacing."""
@@ -207,7 +207,7 @@ def _time(path: Path, timed: Sequence[VariantInfo], options: EvalOptions, on_pro
             "rounds": options.speed_rounds,
         }
         visit = _Visit()
-        why = _run_worker(request, _SILENCE + 50 * longest, visit, on_progress)
+        why = _run_worker(request, _SILENCE + _PATIENCE * longest, visit, on_progress)
         if why is None:
             return
         record = load(SpeedRecord, path)
@@ -279,6 +279,8 @@ def _footprints(path: Path, timed: Sequence[VariantInfo], options: EvalOptions, 
         longest = max(record.utterances, key=lambda utterance: utterance.duration)
         request = {"variant": to_json(variant), "decoding": decoding_to_json(options.decoding), "audio": longest.path}
         notes = list(record.notes)
+        if variant.kind == "sherpa-onnx":
+            notes.append(f"Memory and cold start of {variant.name} include onnxruntime's library beside its own.")
         found, why = ask("footprint", request)
         if found is None:
             notes.append(f"Memory of {variant.name} could not be measured: {why.rstrip('.')}.")

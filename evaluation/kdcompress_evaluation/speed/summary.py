@@ -126,7 +126,7 @@ def _parts(times: PartTimes | None, profile: GraphProfile | None) -> Parts | Non
 
 
 def _milliseconds(seconds: Sequence[float]) -> NDArray[np.float64]:
-    return 1000 * np.array(seconds)
+    return np.asarray(seconds, np.float64) * 1000
 
 
 def _work(profile: GraphProfile | None, peaks: Peaks | None) -> Work | None:
