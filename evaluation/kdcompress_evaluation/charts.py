@@ -98,7 +98,7 @@ def _frame(axes: Axes, points: Sequence[Point], x_label: str, y_label: str) -> N
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_minor_locator(NullLocator())
     else:
-        room = 0.3 * (high - low) or 0.5 * high or 1.0
+        room = max(0.3 * (high - low), 0.1 * high) or 1.0
         axes.set_xlim(max(0.0, low - room), high + room)
         axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -195,7 +195,7 @@ def _pointable(svg: str, name: str, points: Sequence[Point]) -> str:
     """Give every mark its words; one of them takes part in the order of the keyboard, arrows lead to the rest."""
     first = min(points, key=lambda p: (not p.chosen, p.x)).key
     for point in points:
-        told = escape(point.told).replace("\n", "&#10;")
+        told = str(escape(point.told)).replace("\n", "&#10;")
         spoken = escape(point.told.replace("\n", "; "))
         attributes = (
             f'class="mark" data-variant="{point.key}" data-told="{told}" role="img" aria-label="{spoken}" '

@@ -122,7 +122,7 @@ def _arrows(low: float, high: float, scale: Scale) -> list[str]:
 
 
 def _upright(x: float, kind: str) -> str:
-    return f'<line x1="{x:.1f}" y1="0" x2="{x:.1f}" y2="{HEIGHT}" class="{kind}"/>'
+    return f'<line x1="{x:.1f}" y1="{_LINE[0]}" x2="{x:.1f}" y2="{_LINE[1]}" class="{kind}"/>'
 
 
 def _svg(kind: str, width: int, parts: Sequence[str]) -> Markup:

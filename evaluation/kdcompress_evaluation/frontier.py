@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kdcompress_evaluation.percentiles import Percentiles
     from kdcompress_evaluation.summary import Summary, VariantSummary
 
-_NAMED = 6
+_NAMED = 3
 """With more marks than this they carry numbers, and a key tells the names."""
 _MARKERS = {"anchor": "D", "float32": "o", "other": "s"}
 
@@ -147,7 +147,7 @@ def _tell(summary: Summary, variant: VariantSummary) -> str:
         "p95": _with(f" ms{' in real time' if paced else ''}", words.milliseconds(latency(variant, paced=paced))),
         "memory": _with(" MB", words.number(_peak(variant), 0)),
     }
-    role = "baseline" if variant.info.name == summary.run.baseline else "anchor" if variant.info.anchor else ""
+    role = "baseline" if variant.info.name == summary.run.baseline else "for comparison" if variant.info.anchor else ""
     name = f"{variant.info.name} ({role})" if role else variant.info.name
     return "\n".join([name, *(f"{what} {value}" for what, value in lines.items() if value)])
 

@@ -9,6 +9,7 @@ import jinja2
 
 from kdcompress_evaluation import words
 from kdcompress_evaluation.answer import answer, focus_of, missed, overlap_state, standing
+from kdcompress_evaluation.csv_file import render_csv
 from kdcompress_evaluation.forest import Scale, forest, ruler, stack
 from kdcompress_evaluation.frontier import charts, is_paced, key, latency
 from kdcompress_evaluation.markdown import render_markdown
@@ -34,6 +35,7 @@ _MARKS = {"holds": "✓", "fails": "✕", "unclear": "?"}
 def write_report(summary: Summary, output: Path) -> None:
     """Write the files into ``output``, each moved into place when complete."""
     write_text(output / "report.json", summary.dumps())
+    write_text(output / "report.csv", render_csv(summary))
     write_text(output / "report.md", render_markdown(summary))
     write_text(output / "report.html", render_html(summary))
 
@@ -60,7 +62,7 @@ def _filters(summary: Summary) -> dict[str, Any]:
     plain = (
         words.percent, words.points, words.interval, words.points_interval, words.megabytes, words.milliseconds,
         words.millions, words.number, words.times, words.plural, words.decoder, words.p_value, words.count,
-        words.duration, words.day,
+        words.duration, words.day, words.times_interval,
     )  # fmt: skip
     return {
         **{function.__name__: function for function in plain},

@@ -130,6 +130,13 @@ def ratio(value: float, baseline: float) -> str:
     return f"{quotient:.2f} times" if quotient < 2 else f"{times(quotient)} times"
 
 
+def times_interval(estimate: Estimate, digits: int = 2) -> str:
+    """Of ratios: ``0.97 to 1.03``."""
+    if estimate.low is None or estimate.high is None:
+        return MISSING
+    return f"{estimate.low:.{digits}f} to {estimate.high:.{digits}f}"
+
+
 def duration(seconds: float) -> str:
     """``45 s``, ``12.3 min``, ``4.2 h``."""
     if seconds < 90:

@@ -75,6 +75,7 @@ def models(count: int) -> list[Model]:
         Model("cloud", 0, "", 0.041, "not stated", "predictions", anchor=True),
     ]
     anchors = anchors[: max(0, count - 5)]
+    students = [one for one in students if one.name != found[0].name]
     return [*found, *students[: count - 1 - len(anchors)], *anchors]
 
 

@@ -7,11 +7,11 @@ const themes = ["auto", "light", "dark"];
 const setTheme = (name) => {
   if (name === "auto") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = name;
-  theme.querySelector("span").textContent = name;
+  theme.lastChild.textContent = name;
 };
 theme.hidden = false;
 theme.addEventListener("click", () => {
-  const next = themes[(themes.indexOf(theme.textContent.split(" ").pop()) + 1) % themes.length];
+  const next = themes[(themes.indexOf(theme.lastChild.textContent) + 1) % themes.length];
   setTheme(next);
   remember(next);
 });
@@ -138,7 +138,7 @@ for (const item of document.querySelectorAll(".chartkey li")) {
   item.addEventListener("click", () => pin(item.dataset.variant));
 }
 
-/* Print: everything open. */
+/* Print: everything open, except the single utterances of every other variant. */
 let closed = [];
-addEventListener("beforeprint", () => { closed = [...document.querySelectorAll("details:not([open])")]; for (const one of closed) one.open = true; });
+addEventListener("beforeprint", () => { closed = [...document.querySelectorAll("section:not(#utterances) details:not([open]), header details:not([open])")]; for (const one of closed) one.open = true; });
 addEventListener("afterprint", () => { for (const one of closed) one.open = false; });
