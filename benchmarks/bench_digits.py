@@ -27,8 +27,7 @@ from kdcompress.errors import DataNotFoundError
 from kdcompress.files import replacing, write_text
 from kdcompress.steps import Step, path_setting, run_steps, training_step
 from kdcompress_evaluation.bootstrap import bootstrap_rate, paired_difference
-from kdcompress_evaluation.derive import rows_path
-from kdcompress_evaluation.rows import Row, read_rows
+from kdcompress_evaluation.rows import Row, iterate_rows
 from kdcompress_evaluation.scoring import NORMALISERS, score
 
 METHODS = {
@@ -129,8 +128,7 @@ def plan(args: argparse.Namespace, seed: int) -> list[Step]:
 def rows_of(args: argparse.Namespace, method: str, precision: str, seed: int) -> list[Row]:
     """Rows of one student in one precision, in the order of their ids."""
     report = args.output / f"seed{seed}" / "report"
-    rows = read_rows(rows_path(report, f"{METHODS[method][0]}-{precision}", MANIFEST))
-    return [rows[key] for key in sorted(rows)]
+    return sorted(iterate_rows(report, f"{METHODS[method][0]}-{precision}", MANIFEST), key=lambda row: row.id)
 
 
 def errors_of(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
