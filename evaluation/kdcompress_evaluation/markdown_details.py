@@ -12,7 +12,7 @@ from kdcompress_evaluation.scoring import NORMALISERS, word_diff
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kdcompress_evaluation.summary import Accuracy, Comparison, Summary, VariantSummary, WorstUtterance
+    from kdcompress_evaluation.summary import Accuracy, Comparison, Slice, Summary, VariantSummary, WorstUtterance
 
 _SHOWN = 5
 """Utterances of a kind; the page has more."""
@@ -138,21 +138,19 @@ def slices(summary: Summary, focus: str) -> Iterator[str]:
     yield ""
     for field, parts in groupby(summary.slices, key=lambda part: part.field):
         head = (text(field), "utterances", *(text(name) for name in names), "difference in points")
-        rows = []
-        for part in parts:
-            found = [part.rates.get(name) for name in names]
-            rows.append(
-                (
-                    text(part.value),
-                    words.count(part.utterances),
-                    *(words.MISSING if one is None else rate(one.estimate) for one in found),
-                    moved(
-                        None if found[0] is None else found[0].difference,
-                        "baseline" if len(names) == 1 else words.MISSING,
-                    ),
-                )
-            )
-        yield from table(head, rows)
+        yield from table(head, [_slice(part, names) for part in parts])
+
+
+def _slice(part: Slice, names: Sequence[str]) -> tuple[str, ...]:
+    """Rates of the variants, and how the first of them differs from the baseline."""
+    found = [part.rates.get(name) for name in names]
+    missing = "baseline" if len(names) == 1 else words.MISSING
+    return (
+        text(part.value),
+        words.count(part.utterances),
+        *(words.MISSING if one is None else rate(one.estimate) for one in found),
+        moved(None if found[0] is None else found[0].difference, missing),
+    )
 
 
 def utterances(summary: Summary, focus: str) -> Iterator[str]:
@@ -182,21 +180,16 @@ def utterances(summary: Summary, focus: str) -> Iterator[str]:
 
 def _about(summary: Summary, item: WorstUtterance) -> str:
     """Which utterance, and how bad."""
-    who = f", {text(item.speaker)}" if item.speaker else ""
-    before = "" if item.baseline_errors is None else f", baseline {cost(summary, item.baseline_errors)}"
-    where = f"{text(item.id)} ({text(item.manifest)}{who})"
-    return f"{where}, {cost(summary, item.errors)} {_unit(summary, item)}{before}"
+    task, who = summary.run.task, f", {text(item.speaker)}" if item.speaker else ""
+    theirs, ours = item.baseline_errors, words.utterance_errors(item.errors, task)
+    before = "" if theirs is None else f", baseline {words.utterance_errors(theirs, task)}"
+    return f"{text(item.id)} ({text(item.manifest)}{who}), {ours} {_unit(summary, item)}{before}"
 
 
 def _unit(summary: Summary, item: WorstUtterance) -> str:
     if summary.run.task == "translation":
         return "chrF"
     return "characters wrong" if summary.run.task == "scene_text" else f"of {words.plural(item.words, 'word')} wrong"
-
-
-def cost(summary: Summary, errors: float) -> str:
-    """Errors of an utterance; the score where the task has one."""
-    return words.percent(1 - errors, 1) if summary.run.task == "translation" else f"{errors:g}"
 
 
 def failures(summary: Summary) -> Iterator[str]:

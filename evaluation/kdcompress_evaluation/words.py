@@ -147,3 +147,8 @@ def duration(seconds: float) -> str:
 def day(created: str) -> str:
     """``2026-11-20`` of an ISO 8601 time."""
     return created[:10]
+
+
+def utterance_errors(errors: float, task: str) -> str:
+    """Errors of one utterance; its score where the task counts none: 1 - chrF comes back as chrF."""
+    return percent(1 - errors, 1) if task == "translation" else f"{errors:g}"
