@@ -151,7 +151,7 @@ def overlap_state(overlap: Overlap) -> str:
     """``shared`` when test items were used to make the bundle, ``unknown`` when nobody could look."""
     if overlap.inputs or (overlap.evidence == "fingerprint" and overlap.inputs is None):
         return SHARED
-    return UNKNOWN if overlap.evidence == "none" else CLEAR
+    return UNKNOWN if overlap.evidence == "none" or overlap.inputs is None else CLEAR
 
 
 def missed(found: VariantVerdict) -> int:

@@ -95,7 +95,7 @@ def _judge(metric: MetricInfo, found: Difference) -> str:
 def _costs(summary: Summary, first: VariantSummary, second: VariantSummary) -> Iterator[str]:
     """Size, time and memory, and what B's are of A's."""
     paced = is_paced(summary)
-    cost = [
+    cost: list[tuple[str, float, int, Sequence[float | None]]] = [
         ("MB to ship", 1e6, 2, [v.footprint.size_bytes for v in (first, second)]),
         ("M parameters", 1e6, 2, [v.info.parameters for v in (first, second)]),
         (f"{'paced' if paced else 'chunk'} p95 ms", 1, 2, [latency(v, paced=paced) for v in (first, second)]),

@@ -130,7 +130,7 @@ def _conditions(run: SpeedRun) -> str:
         + (f"held to CPU {pinned}" if pinned else "not held to a CPU")
     ]
     if run.paced_seconds:
-        told.append(f"paced: {run.paced_seconds:g} s of audio a variant, chunks in real time")
+        told.append(f"paced: {run.paced_seconds:.1f} s of audio a variant, chunks in real time")
     if run.noise is not None:
         told.append(f"noise floor (the baseline against a copy of itself): {ratio(run.noise)} times as fast")
     if run.peaks is not None:

@@ -53,8 +53,8 @@ def comparison(summary: Summary) -> Iterator[str]:
         "comparison. Points are percentage points."
     )
     yield ""
-    head = ("variant", "better", "same", "worse", "not worse % (95 % interval)", "S", "D", "I")
-    yield from table(head, [_changes(v.info.name, v.comparison) for v in compared if v.comparison is not None])
+    changes = ("variant", "better", "same", "worse", "not worse % (95 % interval)", "S", "D", "I")
+    yield from table(changes, [_changes(v.info.name, v.comparison) for v in compared if v.comparison is not None])
     yield (
         f"Utterances with a lower, the same or a higher cost in {summary.primary.short} than with the baseline. S, D, "
         "I: change of substituted, deleted and inserted words, in points of the reference words."

@@ -99,8 +99,8 @@ def _facts(provenance: Mapping[str, object]) -> Iterator[str]:
                 if isinstance(row, dict) and "fingerprint" in row:
                     yield f"{role} set {row.get('manifest', '')} {str(row['fingerprint'])[:16]}"
         elif name == "versions" and isinstance(value, dict):
-            yield "exported with " + ", ".join(f"{package} {version}" for package, version in value.items())
-        elif isinstance(value, (str, int, float)) and name != "method":
+            yield "with " + ", ".join(f"{package} {version}" for package, version in value.items())
+        elif isinstance(value, (str, int, float)) and value != "" and name != "method":
             yield f"{name} {value}"
         elif isinstance(value, list) and value:
             yield f"{name} {', '.join(map(str, value))}"
