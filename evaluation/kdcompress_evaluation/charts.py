@@ -202,5 +202,6 @@ def _pointable(svg: str, name: str, points: Sequence[Point]) -> str:
             f'tabindex="{0 if point.key == first else -1}"'
         )
         svg = svg.replace(f'<g id="{name}-mark-{point.key}"', f'<g id="{name}-mark-{point.key}" {attributes}')
-        svg = svg.replace(f'<g id="{name}-bar-{point.key}"', f'<g class="whisker" data-variant="{point.key}"')
+        for part in ("bar", "label"):
+            svg = svg.replace(f'<g id="{name}-{part}-{point.key}"', f'<g class="{part}" data-variant="{point.key}"')
     return svg

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,6 +27,22 @@ _LINE_FROM = 24
 _Place = tuple[float, float, float, str]
 """Where a label may stand: cost, offset x, offset y in points of print, alignment."""
 _Segment = tuple[tuple[float, float], tuple[float, float]]
+
+
+def _places() -> list[_Place]:
+    """Candidate places of a label, near ones first."""
+    found = [(0.0, 10.0, 0.0, "left"), (1.0, -10.0, 0.0, "right")]
+    for ring in (12, 20, 32, 44, 58, 72, 90, 110):
+        for dy in (float(ring), float(-ring)):
+            bias = ring + (0.5 if dy < 0 else 0.0)
+            found += [(bias, 10.0, dy, "left"), (bias + 1, -10.0, dy, "right"), (bias + 3, 0.0, dy, "center")]
+            found += [(bias + 6, 28.0, dy, "left"), (bias + 7, -28.0, dy, "right")]
+            found += [(bias + 14, 56.0, dy, "left"), (bias + 15, -56.0, dy, "right")]
+            found += [(bias + 26, 96.0, dy, "left"), (bias + 27, -96.0, dy, "right")]
+    return sorted(found)
+
+
+_PLACES = _places()
 
 
 @dataclass(frozen=True)
@@ -83,6 +98,18 @@ class _Layout:
     lines: list[_Segment]
     front: list[_Segment]
 
+    def best(self, index: int, mark: tuple[float, float], size: tuple[float, float]) -> tuple[_Place, Bbox]:
+        """The cheapest place for the label of mark ``index``; places come by what they cost at least."""
+        found, least = None, math.inf
+        for place in _PLACES:
+            if place[0] >= least:
+                break
+            candidate = (place, _box(mark, size, place))
+            cost = self.cost(index, candidate)
+            if cost < least:
+                found, least = candidate, cost
+        return found or (_PLACES[0], _box(mark, size, _PLACES[0]))
+
     def cost(self, index: int, candidate: tuple[_Place, Bbox]) -> float:
         """How bad it would be to put the label of mark ``index`` there; 0 is best."""
         place, box = candidate
@@ -114,8 +141,7 @@ def write_labels(axes: Axes, points: Sequence[Point], shifts: Sequence[float]) -
         trial = _write(axes, points[index], shifts[index], (0.0, 0.0, 0.0, "center"))
         size = Text.get_window_extent(trial, renderer).size
         trial.remove()
-        boxes = [(place, _box(mark, size, place)) for place in _places()]
-        place, box = min(boxes, key=partial(layout.cost, index))
+        place, box = layout.best(index, mark, size)
         _write(axes, points[index], shifts[index], place)
         layout.boxes.append(box)
         line = _line(mark, box, place)
@@ -138,19 +164,6 @@ def _box(mark: tuple[float, float], size: tuple[float, float], place: _Place) ->
     return Bbox([(left, y - size[1] / 2), (left + size[0], y + size[1] / 2)]).padded(1.5 * PIXELS)
 
 
-def _places() -> list[_Place]:
-    """Candidate places of a label, near ones first."""
-    found = [(0.0, 10.0, 0.0, "left"), (1.0, -10.0, 0.0, "right")]
-    for ring in (12, 20, 32, 44, 58, 72, 90, 110):
-        for dy in (float(ring), float(-ring)):
-            bias = ring + (0.5 if dy < 0 else 0.0)
-            found += [(bias, 10.0, dy, "left"), (bias + 1, -10.0, dy, "right"), (bias + 3, 0.0, dy, "center")]
-            found += [(bias + 6, 28.0, dy, "left"), (bias + 7, -28.0, dy, "right")]
-            found += [(bias + 14, 56.0, dy, "left"), (bias + 15, -56.0, dy, "right")]
-            found += [(bias + 26, 96.0, dy, "left"), (bias + 27, -96.0, dy, "right")]
-    return sorted(found)
-
-
 def _write(axes: Axes, point: Point, shift: float, place: _Place) -> Annotation:
     """Write a label; far from its mark it gets a line to it."""
     _, dx, dy, align = place
@@ -165,6 +178,7 @@ def _write(axes: Axes, point: Point, shift: float, place: _Place) -> Annotation:
         va="center",
         color=colour_of(point),
         fontweight="bold" if point.chosen else "normal",
+        gid=f"label-{point.key}",
         arrowprops=line if math.hypot(dx, dy) > _LINE_FROM else None,
     )
 
