@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdcompress import __version__, console
-from kdcompress.commands import decoding, exporting, evaluating, preparing, shrinking, training, using
+from kdcompress.commands import decoding, evaluating, exporting, preparing, shrinking, training, using
 from kdcompress.commands.options import FAILED, INTERRUPTED
 from kdcompress_runtime.errors import KdcompressError
 

@@ -9,7 +9,7 @@ from kdcompress_evaluation.broken import note_broken
 from kdcompress_evaluation.derive import summarise
 from kdcompress_evaluation.errors import RowsError
 from kdcompress_evaluation.options import EvalOptions
-from kdcompress_evaluation.overlap import OVERLAPS, find_overlaps
+from kdcompress_evaluation.overlap import write_overlaps
 from kdcompress_evaluation.plan import plan
 from kdcompress_evaluation.recognise import recognise_variant
 from kdcompress_evaluation.records import dumps, write_text
@@ -59,7 +59,8 @@ def evaluate(
     if options.speed_utterances:
         measure(output, run, options, report)
     report("overlaps", 0, 1)
-    write_text(output / ROWS / OVERLAPS, dumps(find_overlaps(run.variants, run.manifests)))
+    write_overlaps(output, run)
+    report("overlaps", 1, 1)
     report("report", 0, 1)
     summary = summarise(output)
     write_report(summary, output)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.evaluation.report_case import rich_summary
 
 from kdcompress_evaluation.bootstrap import Estimate
 from kdcompress_evaluation.budget import FIGURES
 from kdcompress_evaluation.summary import Difference, Summary, VariantSummary, Verdict
 from kdcompress_evaluation.verdict import decide
+from tests.evaluation.report_case import rich_summary
 
 SUMMARY = rich_summary(6)
 BASELINE = SUMMARY.run.baseline
