@@ -27,7 +27,7 @@ GRAPHS = Path(__file__).parent / "peaks"
 SIZE = 512
 """Rows and columns of the constant matrix: it fits into every second-level cache, and is large enough."""
 _ROWS = (64, 256, 512)
-_SECONDS = 0.25
+_SECONDS = 0.12
 """Spent on each measurement; the best run counts, because nothing makes a run too fast."""
 _CACHES = 8
 """Times the last-level cache is read, so that little of it is still there from the time before."""
@@ -35,7 +35,7 @@ _LEAST_BYTES, _MOST_BYTES = 2**26, 2**29
 
 
 def measure_peaks(cache_bytes: int | None) -> Peaks:
-    """Measure in this process, on the CPU that it is held to; about two seconds.
+    """Measure in this process, on the CPU that it is held to; about a second.
 
     Args:
         cache_bytes: of the last-level cache, where known.

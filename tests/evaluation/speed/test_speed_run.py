@@ -96,7 +96,9 @@ def test_a_killed_run_goes_on_where_it_stopped(speed_case, bundle, monkeypatch):
     assert second.variants[name].timings[0] == first.variants[name].timings[0]
     assert second.variants[name].timings[1] != first.variants[name].timings[1]
     assert second.variants[name].profile == first.variants[name].profile
-    assert second.peaks == first.peaks
+    assert all(
+        after >= before for after, before in zip(*(vars(r.peaks).values() for r in (second, first)), strict=True)
+    )
     assert len(second.variants[name].pacings) == len(second.paced) > 0
 
 
