@@ -239,7 +239,7 @@ def _alerts(summary: Summary, focus: str) -> Iterator[Alert]:
         yield Alert(bad=False, text=text, section="failures")
     if summary.failure_count:
         verb = "counts" if summary.failure_count == 1 else "count"
-        failed = f"{words.plural(summary.failure_count, 'utterance')} failed and {verb} as errors."
+        failed = f"{words.plural(summary.failure_count, words.UNITS[summary.run.task])} failed and {verb} as errors."
         yield Alert(bad=False, text=failed, section="failures")
 
 

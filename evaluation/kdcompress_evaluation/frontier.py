@@ -148,7 +148,9 @@ def _tell(summary: Summary, variant: VariantSummary) -> str:
         "memory": _with(" MB", words.number(_peak(variant), 0)),
     }
     role = "baseline" if variant.info.name == summary.run.baseline else "for comparison" if variant.info.anchor else ""
-    name = f"{variant.info.name} ({role})" if role else variant.info.name
+    gave_up = any(item.name == variant.info.name for item in summary.broken)
+    told = ", ".join(filter(None, (role, "incomplete" if gave_up else "")))
+    name = f"{variant.info.name} ({told})" if told else variant.info.name
     return "\n".join([name, *(f"{what} {value}" for what, value in lines.items() if value)])
 
 

@@ -27,6 +27,8 @@ _LINE_FROM = 24
 _Place = tuple[float, float, float, str]
 """Where a label may stand: cost, offset x, offset y in points of print, alignment."""
 _Segment = tuple[tuple[float, float], tuple[float, float]]
+Extent = tuple[tuple[float, float], tuple[float, float]]
+"""Pixels of a mark, and of the lower and upper end of its bar."""
 
 
 def _places() -> list[_Place]:
@@ -81,7 +83,7 @@ def moved(axes: Axes, shift: float) -> Transform:
     return axes.transData + ScaledTranslation(shift / 72, 0, cast("Any", axes.figure).dpi_scale_trans)
 
 
-def pixel_extent(axes: Axes, point: Point, shift: float) -> tuple[tuple[float, float], tuple[float, float]]:
+def pixel_extent(axes: Axes, point: Point, shift: float) -> Extent:
     """Pixels of a mark, and of the ends of its interval bar."""
     low, high = (point.y if end is None else end for end in (point.low, point.high))
     (x, y), (_, bottom), (_, top) = axes.transData.transform([(point.x, v) for v in (point.y, low, high)])
@@ -93,7 +95,7 @@ class _Layout:
     """What stands in the chart so far, in pixels."""
 
     frame: Bbox
-    extents: list[tuple[tuple[float, float], tuple[float, float]]]
+    extents: list[Extent]
     boxes: list[Bbox]
     lines: list[_Segment]
     front: list[_Segment]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 LIMIT = 200_000
 """Bytes of one file; larger ones are left out with a word."""
-TOTAL = 12_000_000
+TOTAL = 6_000_000
 """Bytes of all files of a page."""
 _AUDIO = {
     ".wav": "audio/wav",
@@ -36,7 +36,7 @@ class Medium:
     kind: str
     """``audio``, ``image``, ``text`` (a source sentence), ``again`` (it stands above), or ``none``."""
     content: str
-    """A ``data:`` URI, the sentence, or why there is none."""
+    """A ``data:`` URI, the sentence, the path, or why there is nothing."""
     anchor: str
     """Id of the element in the page, so that a second mention can point to it."""
 
@@ -53,12 +53,21 @@ class Media:
         self._anchors: dict[str, str] = {}
         self._bytes = 0
 
-    def show(self, value: str) -> Medium:
-        """Return what to show of an utterance whose input (path or sentence) is ``value``."""
+    def show(self, value: str, inside: bool) -> Medium:
+        """Return what to show of an utterance.
+
+        Args:
+            value: its input: a path, or a sentence.
+            inside: put the file into the page, unless it stands there already; otherwise its path is shown.
+        """
         if self._task == "translation":
             return Medium("text", value, "")
         if value in self._anchors:
             return Medium("again", "", self._anchors[value])
+        return self._embed(value) if inside else Medium("none", value, "")
+
+    def _embed(self, value: str) -> Medium:
+        """The file as a ``data:`` URI, or why it is left out."""
         path = Path(value)
         kinds, kind = (_IMAGES, "image") if self._task == "scene_text" else (_AUDIO, "audio")
         mime = kinds.get(path.suffix.lower())

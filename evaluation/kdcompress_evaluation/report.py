@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from kdcompress_evaluation.scoring import ErrorCounts
     from kdcompress_evaluation.summary import Accuracy, Slice, Summary
 
-_UNITS = {"speech": "utterance", "scene_text": "line", "translation": "sentence"}
 _COUNTED = {"speech": "words", "scene_text": "characters", "translation": ""}
 _INPUTS = {"speech": "Recordings", "scene_text": "Images", "translation": "Sentences"}
 _MARKS = {"holds": "✓", "fails": "✕", "unclear": "?"}
@@ -96,7 +95,7 @@ def _context(summary: Summary) -> dict[str, Any]:
         "charts": charts(summary, focus.info.name),
         "verdicts": {} if summary.verdict is None else {v.variant: v for v in summary.verdict.variants},
         "marks": _MARKS,
-        "unit": _UNITS[run.task],
+        "unit": words.UNITS[run.task],
         "counted": _COUNTED[run.task],
         "inputs": _INPUTS[run.task],
         "scale": Scale.around(
@@ -113,6 +112,7 @@ def _context(summary: Summary) -> dict[str, Any]:
         "whole": [v.info.name for v in variants if not v.info.streaming],
         "word_times": _word_times(summary),
         "slices": slices,
+        "broken": {item.name for item in summary.broken},
         "media": Media(run.task),
         "machines": _machines(summary),
         "normaliser": NORMALISERS[run.normaliser],
@@ -165,8 +165,11 @@ def _slice_differences(slices: Iterable[Slice], name: str) -> Iterable[Estimate 
 
 
 def _speed_scale(summary: Summary) -> Scale:
-    noise = None if summary.speed_run is None else summary.speed_run.noise
-    band = None if noise is None or noise.low is None or noise.high is None else (noise.low, noise.high)
+    """Ratios to the baseline; the band is the noise of an A/A run, as far as it went in either direction."""
+    noise, band = None if summary.speed_run is None else summary.speed_run.noise, None
+    if noise is not None and noise.low and noise.high:
+        far = max(noise.high, 1 / noise.low)
+        band = (1 / far, far)
     speedups = [None if v.speed is None else v.speed.speedup for v in summary.variants]
     return Scale.of_ratios(speedups, band=band)
 

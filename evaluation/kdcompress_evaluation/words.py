@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from kdcompress_evaluation.bootstrap import Estimate
 
 MISSING = "–"
+UNITS = {"speech": "utterance", "scene_text": "line", "translation": "sentence"}
+"""What one line of a manifest is called, by task."""
 _MINUS = "\u2212"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 
@@ -115,3 +115,18 @@ def test_ratio(value: float, baseline: float, expected: str) -> None:
 @pytest.mark.parametrize(("value", "expected"), [(None, "–"), (0.0004, "< 0.001"), (0.0124, "0.012"), (1.0, "1.000")])
 def test_p_value(value: float | None, expected: str) -> None:
     assert words.p_value(value) == expected
+
+
+def test_marks_of_one_cost_stand_side_by_side_in_the_order_of_their_costs() -> None:
+    points = [
+        Point(n, str(n), "", x, y, y - 1, y + 1, front=False, chosen=False, marker="o")
+        for n, (x, y) in enumerate([(1.0, 5.0), (1.0, 5.5), (1.001, 5.2), (1.002, 20.0), (3.0, 5.0)])
+    ]
+    svg = pareto_chart(points, name="t", x_label="x", y_label="y", description="")
+    found = re.findall(r'<g id="t-mark-(\d)".*?<use [^>]*x="([\d.]+)"', svg, flags=re.DOTALL)
+    places = {int(n): float(x) for n, x in found}
+    near = sorted(places[n] for n in (0, 1, 2))
+    assert min(b - a for a, b in pairwise(near)) > 9
+    assert places[2] == near[-1]
+    assert places[3] >= places[2] - 0.5
+    assert places[4] > places[3] + 50
