@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdcompress_evaluation.compare import compare
     from kdcompress_evaluation.decoding import Decoding
     from kdcompress_evaluation.options import EvalOptions
     from kdcompress_evaluation.pipeline import evaluate, recognise_shard
     from kdcompress_evaluation.reuse import Rederive, rederive
+    from kdcompress_evaluation.side_by_side import compare
     from kdcompress_evaluation.summary import Summary
 
 __all__ = ["Decoding", "EvalOptions", "Rederive", "Summary", "compare", "evaluate", "recognise_shard", "rederive"]
@@ -19,7 +19,7 @@ _HOMES = {
     "EvalOptions": "options",
     "Rederive": "reuse",
     "Summary": "summary",
-    "compare": "compare",
+    "compare": "side_by_side",
     "evaluate": "pipeline",
     "recognise_shard": "pipeline",
     "rederive": "reuse",

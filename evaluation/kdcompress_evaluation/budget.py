@@ -84,7 +84,7 @@ FIGURES: Mapping[str, Figure] = {
     "paced_p95": Figure("milliseconds", "computing a chunk that comes in real time, 95th percentile", "20ms"),
     "paced_p99": Figure("milliseconds", "computing a chunk that comes in real time, 99th percentile", "30ms"),
     "final": Figure("milliseconds", "from the end of the input to the result, 95th percentile", "50ms"),
-    "cold": Figure("milliseconds", "from the start of a process to the first token", "300ms"),
+    "cold": Figure("milliseconds", "from the first import to the first token", "300ms"),
     "rtf": Figure("times", "computing time over audio time, one thread", "0.1"),
     "speed": Figure("times", "as fast as the baseline: the lower end of the interval", "2x", most=False),
     "macs": Figure("large", "multiply-accumulates for a second of audio", "100M"),

@@ -15,14 +15,13 @@ from kdcompress_evaluation.report import write_report
 from kdcompress_evaluation.reuse import copy_measured, copy_rows, read_run
 from kdcompress_evaluation.rows import ROWS, RUN
 from kdcompress_evaluation.summary import Summary
+from kdcompress_evaluation.variants import find_baseline
 from kdcompress_runtime.errors import OptionsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from kdcompress_evaluation.options import EvalOptions
-    from kdcompress_evaluation.summary import RunInfo
-    from kdcompress_evaluation.variants import VariantInfo
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,8 @@ def compare(
     """Compare two variants over the same utterances; the first is the baseline.
 
     Args:
-        first: a bundle (or another system that ``evaluate`` takes); or ``REPORT:VARIANT``, or a report folder, which
-            stands for the variant that its headline is about.
+        first: a bundle (or another system that ``evaluate`` takes); or ``REPORT:VARIANT`` (or the name of a bundle: its
+            float32), or a report folder, which stands for the variant that its headline is about.
         second: the same.
         manifests: for systems, by name; none for reports.
         output: where the report is kept; ``None``: nowhere.
@@ -75,34 +74,27 @@ def compare(
 
 def _compare_rows(first: _Place, second: _Place, output: Path, budget: str) -> Summary:
     """Derive a report of two variants, each from the rows of a report."""
-    if first == second:
-        raise OptionsError(f"{first.report}:{first.variant} is compared with itself; name two variants")
     runs = [read_run(place.report) for place in (first, second)]
     plans = [[(m.name, m.fingerprint) for m in run.manifests] for run in runs]
     if plans[0] != plans[1]:
         raise RowsError(f"{first.report} and {second.report} are on different manifests and cannot be compared")
-    ours, theirs = (_find(place, run) for place, run in zip((first, second), runs, strict=True))
+    found = [find_baseline(run.variants, place.variant) for place, run in zip((first, second), runs, strict=True)]
+    if first.report.resolve() == second.report.resolve() and found[0] == found[1]:
+        raise OptionsError(f"{first.report}:{found[0].name} is compared with itself; name two variants")
+    ours, theirs = (replace(variant, anchor=False) for variant in found)
     if ours.name == theirs.name:
         theirs = replace(theirs, name=f"{theirs.name}@2")
     run = replace(
         runs[0], variants=(ours, theirs), baseline=ours.name, candidates=(theirs.name,), budget=budget, command=""
     )
-    for place, variant in ((first, ours), (second, theirs)):
-        copy_rows(place.report, place.variant, output, variant.name, run)
+    for place, old, new in zip((first, second), found, (ours, theirs), strict=True):
+        copy_rows(place.report, old.name, output, new.name, run)
     if first.report.resolve() == second.report.resolve():
         copy_measured(first.report, output)
     write_text(output / ROWS / RUN, dumps(run))
     summary = summarise(output)
     write_report(summary, output)
     return summary
-
-
-def _find(place: _Place, run: RunInfo) -> VariantInfo:
-    for variant in run.variants:
-        if variant.name == place.variant:
-            return replace(variant, anchor=False)
-    known = ", ".join(v.name for v in run.variants)
-    raise OptionsError(f"{place.report} has no variant {place.variant!r}; choose one of {known}")
 
 
 def _place(text: str) -> _Place | None:

@@ -1,0 +1,78 @@
+"""Every command and line of code in docs/report.md runs as it stands there, and its tables say what the code does."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kdcompress.cli import main
+from kdcompress_evaluation.budget import FIGURES
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+QUICK = ["--paced", "0"]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def place(run, folder, tmp_path_factory):
+    """A folder with what the page names: two bundles, a test manifest, the texts of another system."""
+    from kdcompress_export import ExportOptions, SearchOptions, export_run
+
+    place = tmp_path_factory.mktemp("report-page")
+    for name in ("small-bundle", "big-bundle"):
+        export_run(run, place / name, ExportOptions(quantization=SearchOptions(quantize="none")))
+        described = json.loads((place / name / "bundle.json").read_text(encoding="utf-8"))
+        assert described["name"] != name
+    lines = [json.loads(line) for line in (folder / "dev.jsonl").read_text(encoding="utf-8").splitlines()]
+    with (
+        (place / "test.jsonl").open("w", encoding="utf-8") as manifest,
+        (place / "other-system.jsonl").open("w", encoding="utf-8") as other,
+    ):
+        for number, line in enumerate(lines):
+            row = {**line, "id": f"u{number}", "length": "short" if number % 2 else "long"}
+            manifest.write(json.dumps(row) + "\n")
+            other.write(json.dumps({"id": row["id"], "text": row["text"]}) + "\n")
+    for file in folder.glob("dev*.wav"):
+        shutil.copy(file, place / file.name)
+    return place
+
+
+def test_the_commands_of_the_page_then_its_code(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    for block in blocks("bash"):
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True)
+            assert words[0] == "kdcompress"
+            timed = words[1] == "eval" and "--shard" not in words and "--rows" not in words
+            code = main([*words[1:], *(QUICK if timed else [])])
+            told = capsys.readouterr()
+            assert code in ({0, 3} if "--budget" in words else {0}), f"{line}: {told.err}"
+            if "--shard" not in words:
+                assert told.out.strip(), line
+    assert (place / "report" / "report.csv").is_file()
+    report = json.loads((place / "mixed" / "report.json").read_text(encoding="utf-8"))
+    assert {one["field"] for one in report["slices"]} >= {"length"}
+    namespace: dict = {}
+    for code in blocks("python"):
+        exec(compile(code, "report.md", "exec", dont_inherit=True), namespace)
+    assert "Estimate(" in capsys.readouterr().out
+
+
+def test_the_table_of_bounds_is_that_of_the_code():
+    told = dict(re.findall(r"^\| `([a-z_0-9]+)[<>]=[^`]*` \| (.+) \|$", PAGE, flags=re.MULTILINE))
+    assert told == {name: figure.meaning for name, figure in FIGURES.items()}
+
+
+def test_what_the_page_links_to_is_there():
+    links = re.findall(r"\]\(([^)#]+)\)", PAGE)
+    assert len(links) >= 5
+    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
