@@ -116,14 +116,7 @@ def focus_of(summary: Summary) -> str:
         return summary.chosen
     if verdict.ships is not None:
         return verdict.ships
-    broken = {item.name for item in summary.broken}
-    whole = [v for v in verdict.variants if v.candidate and v.variant not in broken]
-
-    def distance(candidate: VariantVerdict) -> tuple[int, float]:
-        size = summary.variant(candidate.variant).footprint.size_bytes
-        return missed(candidate), float("inf") if size is None else size
-
-    return min(whole, key=distance).variant if whole else summary.chosen
+    return verdict.nearest or summary.chosen
 
 
 def demands(verdict: Verdict, name: str) -> tuple[Demand, ...]:

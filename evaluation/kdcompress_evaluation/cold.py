@@ -39,11 +39,12 @@ def start_here(request: Mapping[str, Any]) -> dict[str, float]:
 
     for module in _MODULES.get(variant["kind"], _MODULES["huggingface"]):
         importlib.import_module(module)
-    from kdcompress_evaluation.engines import decoding_from_json, open_engine
+    from kdcompress_evaluation.decoding import Decoding
+    from kdcompress_evaluation.engines import open_engine
 
     imported = perf_counter()
     samples = np.load(request["audio"])
-    decoding = decoding_from_json(request["decoding"])
+    decoding = Decoding.from_json(request["decoding"])
     ready = perf_counter()
     engine = open_engine(variant, decoding)
     loaded = perf_counter()

@@ -5,18 +5,15 @@ Imported by processes that measure start-up time and memory, so nothing but the 
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-
-from kdcompress_evaluation.decoding import Decoding
-from kdcompress_runtime.decoders import DecoderOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
+    from kdcompress_evaluation.decoding import Decoding
     from kdcompress_evaluation.systems import Item, LiveStream, System
     from kdcompress_runtime.recognizer import Recognizer
     from kdcompress_runtime.stream import Stream
@@ -134,19 +131,3 @@ def open_engine(variant: Mapping[str, Any], decoding: Decoding) -> Engine:
         return Item("", 0, "", "audio", "", _audio={rate: (samples, rate)})
 
     return SystemEngine(open_system(from_json(VariantInfo, dict(variant)), decoding), item)
-
-
-def decoding_to_json(decoding: Decoding) -> dict[str, Any]:
-    """Return what ``decoding_from_json`` reads in another process."""
-    options = None if decoding.options is None else asdict(decoding.options)
-    return {"options": options, "lm": None if decoding.lm is None else str(decoding.lm.resolve())}
-
-
-def decoding_from_json(row: Mapping[str, Any]) -> Decoding:
-    """Build the decoding that ``decoding_to_json`` described.
-
-    Raises:
-        OptionsError, TypeError: it does not describe one.
-    """
-    options, lm = row["options"], row["lm"]
-    return Decoding(None if options is None else DecoderOptions(**options), None if lm is None else Path(lm))

@@ -62,11 +62,12 @@ def stream_here(request: Mapping[str, Any]) -> dict[str, int | None]:
     """
     import psutil
 
-    from kdcompress_evaluation.engines import decoding_from_json, open_engine
+    from kdcompress_evaluation.decoding import Decoding
+    from kdcompress_evaluation.engines import open_engine
     from kdcompress_runtime.audio import read_audio
 
     samples, _ = read_audio(Path(request["audio"]), sample_rate=int(request["variant"]["sample_rate"]))
-    decoding = decoding_from_json(request["decoding"])
+    decoding = Decoding.from_json(request["decoding"])
     process = psutil.Process()
     imported = int(process.memory_info().rss)
     engine = open_engine(request["variant"], decoding)

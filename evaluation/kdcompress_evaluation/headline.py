@@ -41,6 +41,10 @@ class Headline:
     """How it stands against its neighbours; may be empty."""
 
 
+_AS_FAST = 1.05
+"""A ratio of speeds up to this is no news."""
+
+
 def choose(
     run: RunInfo,
     info: MetricInfo,
@@ -185,7 +189,8 @@ def _gain(best: VariantSummary, baseline: VariantSummary) -> str:
     faster = None if best.speed is None or best.speed.speedup is None else best.speed.speedup
     if faster is None or faster.value is None:
         return f"{about} {name},"
-    if faster.low is not None and faster.high is not None and faster.low <= 1 <= faster.high:
+    within = faster.low is not None and faster.high is not None and faster.low <= 1 <= faster.high
+    if within or 1 / _AS_FAST < faster.value < _AS_FAST:
         return f"{about} {name} and as fast,"
     speed = f"{times(faster.value)}x as fast" if faster.value > 1 else f"{times(1 / faster.value)}x slower"
     return f"{about} {name} and {speed},"

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _FEW = 100
 """Utterances under which little can be decided."""
+_DIFFERENT = 10
+"""Differing utterances under which a bootstrap interval of a difference is too narrow."""
 _USED = {
     "train": "{} was trained on {}",
     "dev": "{} was chosen among others on {}",
@@ -54,13 +56,15 @@ def write_notes(
         *_leaks(overlaps, run.manifests),
         *_small(variants),
         *_perfect(variants),
+        *_sparse(variants),
         *_empty(variants),
     ]
     notes += [f"No utterance has a field {name!r} to slice by." for name in unknown_fields]
     if unit == UTTERANCE:
         notes.append(
-            "Intervals resample utterances; errors of one speaker hang together, so intervals for new speakers "
-            "are wider. (With at least 10 speakers named in every manifest, speakers are resampled.)"
+            "Intervals resample utterances. Errors of one speaker hang together, so for new speakers the intervals of "
+            "rates are too narrow; those of differences suffer little. (With at least 10 speakers named in every "
+            "manifest, speakers are resampled.)"
         )
     return (*notes, *_speed(run, speed))
 
@@ -113,8 +117,20 @@ def _perfect(variants: Sequence[VariantSummary]) -> Iterable[str]:
         words = variant.pooled.words
         if not words.errors and words.reference:
             yield (
-                f"{variant.info.name} made no error, so its interval has no width. By the rule of three its true "
-                f"rate may still be up to about {100 * min(1.0, 3 / words.reference):.2f} %."
+                f"{variant.info.name} made no error. By the rule of three its true rate may still be up to about "
+                f"{100 * min(1.0, 3 / words.reference):.2f} %."
+            )
+
+
+def _sparse(variants: Sequence[VariantSummary]) -> Iterable[str]:
+    """Differences that rest on a handful of utterances; ``benchmarks/results/statistics`` has how far they go wrong."""
+    for variant in variants:
+        found = variant.comparison
+        different = 0 if found is None else found.better + found.worse
+        if 0 < different < _DIFFERENT:
+            yield (
+                f"{variant.info.name} and the baseline differ on {plural(different, 'utterance')} only: the interval "
+                "of their difference is too narrow then; go by the permutation test."
             )
 
 

@@ -62,8 +62,10 @@ def decide(
     by_name = {v.info.name: v for v in variants}
     order = sorted((v for v in verdicts if v.ships), key=lambda v: _merit(by_name[v.variant], metrics[0]))
     shipped = order[0].variant if order else None
-    sentence = _yes(order, bounds) if order else _no([v for v in verdicts if v.candidate], by_name, broken)
-    return Verdict(run.budget, shipped, sentence, tuple(verdicts))
+    asked = [v for v in verdicts if v.candidate]
+    nearest = None if order else _nearest([v for v in asked if v.variant not in broken], by_name)
+    sentence = _yes(order, bounds) if order else _no(asked, nearest)
+    return Verdict(run.budget, shipped, nearest.variant if nearest else None, sentence, tuple(verdicts))
 
 
 def candidates_of(run: RunInfo, names: Sequence[str]) -> tuple[str, ...]:
@@ -175,23 +177,26 @@ def _yes(order: Sequence[VariantVerdict], bounds: Sequence[Bound]) -> str:
     return f"Ship {first.variant}: it holds {every}: {told}.{others}"
 
 
-def _no(candidates: Sequence[VariantVerdict], by_name: Mapping[str, VariantSummary], broken: Sequence[str]) -> str:
-    whole = [c for c in candidates if c.variant not in broken]
-    if not whole:
+def _nearest(whole: Sequence[VariantVerdict], by_name: Mapping[str, VariantSummary]) -> VariantVerdict | None:
+    """The candidate with the fewest bounds that do not hold, and of those the smallest."""
+    return min(whole, key=lambda v: (len(_misses(v)), _bytes(by_name[v.variant])), default=None)
+
+
+def _misses(verdict: VariantVerdict) -> list[Check]:
+    return [check for check in verdict.checks if check.state != HOLDS]
+
+
+def _no(asked: Sequence[VariantVerdict], nearest: VariantVerdict | None) -> str:
+    if nearest is None:
         return "Do not ship: no candidate could be evaluated to the end."
-
-    def misses(verdict: VariantVerdict) -> list[Check]:
-        return [check for check in verdict.checks if check.state != HOLDS]
-
-    nearest = min(whole, key=lambda c: (len(misses(c)), _bytes(by_name[c.variant])))
     told = ", ".join(
         f"{check.bound} {'is missed' if check.state == FAILS else 'is not shown'} (found {check.found})"
-        for check in misses(nearest)
+        for check in _misses(nearest)
     )
-    if len(candidates) == 1:
+    if len(asked) == 1:
         return f"Do not ship {nearest.variant}: {told}."
     return (
-        f"Do not ship: none of {words.plural(len(candidates), 'candidate')} holds every bound. Nearest is "
+        f"Do not ship: none of {words.plural(len(asked), 'candidate')} holds every bound. Nearest is "
         f"{nearest.variant}: {told}."
     )
 

@@ -258,5 +258,5 @@ def test_progress_reaches_the_end_of_every_stage(bundle: Path, manifest: Path, t
 
     evaluate([bundle], {"m": manifest}, tmp_path / "out", TIMED, note)
     assert last["recognise good-float32"] == (8, 8)
-    assert set(last) >= {"overlaps", "report"}
+    assert set(last) >= {"overlaps", "report", "speed", "memory"}
     assert all(done == total for done, total in last.values()), last

@@ -17,7 +17,6 @@ import numpy as np
 
 from kdcompress_evaluation.broken import read_broken
 from kdcompress_evaluation.cost import Memory
-from kdcompress_evaluation.engines import decoding_to_json
 from kdcompress_evaluation.footprint import ask
 from kdcompress_evaluation.machine import describe_machine
 from kdcompress_evaluation.records import dumps, load, to_json, write_text
@@ -193,6 +192,7 @@ class _Visit:
 
     stage: str = "open"
     variant: str = ""
+    total: int = 0
 
 
 def _time(path: Path, timed: Sequence[VariantInfo], options: EvalOptions, on_progress: Progress) -> None:
@@ -203,12 +203,13 @@ def _time(path: Path, timed: Sequence[VariantInfo], options: EvalOptions, on_pro
         request = {
             "record": str(path),
             "variants": waiting,
-            "decoding": decoding_to_json(options.decoding),
+            "decoding": options.decoding.to_json(),
             "rounds": options.speed_rounds,
         }
         visit = _Visit()
         why = _run_worker(request, _SILENCE + _PATIENCE * longest, visit, on_progress)
         if why is None:
+            on_progress(visit.stage, visit.total, visit.total)
             return
         record = load(SpeedRecord, path)
         if visit.variant in record.variants:
@@ -264,8 +265,11 @@ def _listen(lines: IO[str] | None, silence: float, visit: _Visit, on_progress: P
             return False
         if line is None:
             return True
-        visit.stage, visit.variant, done, total = json.loads(line)
-        on_progress(visit.stage, done, total)
+        stage, visit.variant, done, total = json.loads(line)
+        if visit.total and visit.stage != stage:
+            on_progress(visit.stage, visit.total, visit.total)
+        visit.stage, visit.total = stage, total
+        on_progress(stage, done, total)
 
 
 def _footprints(path: Path, timed: Sequence[VariantInfo], options: EvalOptions, on_progress: Progress) -> None:
@@ -277,7 +281,7 @@ def _footprints(path: Path, timed: Sequence[VariantInfo], options: EvalOptions, 
             continue
         on_progress("memory", number, len(timed))
         longest = max(record.utterances, key=lambda utterance: utterance.duration)
-        request = {"variant": to_json(variant), "decoding": decoding_to_json(options.decoding), "audio": longest.path}
+        request = {"variant": to_json(variant), "decoding": options.decoding.to_json(), "audio": longest.path}
         notes = list(record.notes)
         if variant.kind == "sherpa-onnx":
             notes.append(f"Memory and cold start of {variant.name} include onnxruntime's library beside its own.")

@@ -16,7 +16,8 @@ import numpy as np
 import psutil
 
 from kdcompress_evaluation.cost import Peaks
-from kdcompress_evaluation.engines import THREADS, Engine, RecognizerEngine, decoding_from_json, open_engine
+from kdcompress_evaluation.decoding import Decoding
+from kdcompress_evaluation.engines import THREADS, Engine, RecognizerEngine, open_engine
 from kdcompress_evaluation.machine import load_average
 from kdcompress_evaluation.records import dumps, load, write_text
 from kdcompress_evaluation.speed.pace import pace
@@ -49,7 +50,7 @@ class Request:
     variants: dict[str, dict[str, Any]]
     """``VariantInfo`` as JSON, by name."""
     decoding: dict[str, Any]
-    """See ``engines.decoding_from_json``."""
+    """See ``Decoding.from_json``."""
     rounds: int
     """Repeats of each utterance."""
 
@@ -134,7 +135,7 @@ def _pin() -> tuple[int, ...]:
 
 def _open(request: Request, book: Notebook, say: Say) -> dict[str, Engine]:
     """Open every variant and the second copy, and run each once on the first utterance, so that all are warm."""
-    decoding, opened = decoding_from_json(request.decoding), {}
+    decoding, opened = Decoding.from_json(request.decoding), {}
     wanted = dict(request.variants)
     if book.record.baseline in wanted:
         wanted[AGAIN] = wanted[book.record.baseline]
@@ -177,7 +178,7 @@ def _look_inside(engines: Mapping[str, Engine], request: Request, book: Notebook
             continue
         say("profile", name, number, len(names))
         variant = request.variants[name]
-        clocked = open_engine(variant, decoding_from_json(request.decoding))
+        clocked = open_engine(variant, Decoding.from_json(request.decoding))
         recordings = [_read(utterance, clocked) for utterance in utterances]
         try:
             if isinstance(clocked, RecognizerEngine):

@@ -111,6 +111,6 @@ def test_a_speaker_of_two_manifests_is_drawn_once() -> None:
 def test_utterances_are_resampled_where_speakers_are_unknown_or_few(case: Any) -> None:
     unknown, _, _ = evaluated(case, speaker=lambda _, i: f"s{i % 20}" if i else None)
     assert unknown.resampled_by == "utterance"
-    assert any("utterances; errors of one speaker" in note for note in unknown.notes)
+    assert any("Errors of one speaker hang together" in note for note in unknown.notes)
     few, _, _ = evaluated(case, name="few", speaker=lambda _, i: f"s{i % 9}")
     assert few.resampled_by == "utterance"

@@ -9,6 +9,7 @@ import pytest
 from kdcompress_evaluation.answer import Answer, answer, focus_of, overlap_state, standing
 from kdcompress_evaluation.bootstrap import Estimate
 from kdcompress_evaluation.summary import Overlap, Summary
+from kdcompress_evaluation.verdict import decide
 from tests.evaluation.report_case import rich_summary
 
 SHIPPED = "medium-oracle-int8"
@@ -60,8 +61,9 @@ def test_a_budget_that_ships_another_than_the_trade_off_says_both() -> None:
 
 def test_a_broken_candidate_is_not_the_nearest() -> None:
     summary = rich_summary(9, budget="size<=1MB,dwer<=0.5,p95<=20ms")
-    broken = replace(summary.broken[0], name="small-oracle-int8")
-    assert focus_of(replace(summary, broken=(broken,))) != "small-oracle-int8"
+    assert focus_of(summary) == "small-oracle-int8"
+    verdict = decide(summary.run, summary.variants, summary.metrics, broken=("small-oracle-int8",))
+    assert focus_of(replace(summary, verdict=verdict)) != "small-oracle-int8"
 
 
 @pytest.mark.parametrize("bundle", ["medium-oracle", "large-labels"])

@@ -15,7 +15,6 @@ import pytest
 import soundfile
 
 from kdcompress_evaluation.decoding import Decoding
-from kdcompress_evaluation.engines import decoding_from_json, decoding_to_json
 from kdcompress_evaluation.footprint import ask
 from kdcompress_evaluation.machine import describe_machine, is_virtual, parse_cpuinfo, read_cpu_settings
 from kdcompress_evaluation.records import to_json
@@ -32,7 +31,7 @@ def request_of(bundle, manifest):
     audio = manifest.parent / "test-0.wav"
     return {
         "variant": to_json(describe(bundle, "all")[0]),
-        "decoding": decoding_to_json(Decoding()),
+        "decoding": Decoding().to_json(),
         "audio": str(audio),
     }
 
@@ -172,4 +171,4 @@ def test_start_up_and_memory_are_not_those_of_the_report():
 def test_decoding_reaches_another_process_as_it_is(tmp_path):
     beam = Decoding(DecoderOptions(kind="beam", beam_width=7), tmp_path / "lm.arpa")
     for decoding in (Decoding(), beam):
-        assert decoding_from_json(json.loads(json.dumps(decoding_to_json(decoding)))) == decoding
+        assert Decoding.from_json(json.loads(json.dumps(decoding.to_json()))) == decoding
