@@ -39,6 +39,7 @@ BudgetOption = Annotated[
         help='Bounds to hold, such as "size<=3MB,dwer<=0.5,p95<=20ms,rss<=150MB"; exit code 3 when no candidate does.',
     ),
 ]
+SpeedOption = Annotated[bool, typer.Option("--speed/--no-speed", help="Measure speed, memory and cold start.")]
 NormaliserOption = Annotated[str | None, typer.Option("--normaliser", help="Rule by which texts are made comparable.")]
 
 
@@ -87,7 +88,7 @@ def evaluate_command(
         bool, typer.Option("--retry", help="Try utterances again that crashed or ran out of time.")
     ] = False,
     streaming: Annotated[bool, typer.Option(help="Stream the utterances, too.")] = True,
-    speed: Annotated[bool, typer.Option(help="Measure speed, memory and cold start.")] = True,
+    speed: SpeedOption = True,
     paced: Annotated[
         float, typer.Option("--paced", min=0, help="Seconds of audio to pace in real time, a variant.")
     ] = 12.0,
@@ -156,16 +157,17 @@ def compare_command(
     budget: BudgetOption = "",
     precision: PrecisionsOption = "default",
     normaliser: NormaliserOption = None,
+    speed: SpeedOption = True,
 ) -> None:
     """Compare two bundles on manifests, or two variants of reports that are there, utterance by utterance."""
-    from kdcompress_evaluation.compare_text import render_comparison
-
     from kdcompress_evaluation import EvalOptions, compare
+    from kdcompress_evaluation.compare_text import render_comparison
 
     options = EvalOptions(
         precisions=precision,
         normaliser=normaliser or EvalOptions.normaliser,
         budget=budget,
+        speed_utterances=EvalOptions.speed_utterances if speed else 0,
         command=shlex.join(["kdcompress", *sys.argv[1:]]),
     )
     with console.progress_bar("compare") as update:
