@@ -336,7 +336,7 @@ class Verdict:
     ships: str | None
     """The candidate to ship: of those that hold every bound, the smallest; ``None``: do not ship."""
     nearest: str | None
-    """When none ships: the candidate with the fewest bounds that do not hold; ``None``: none could be judged."""
+    """When none ships: the candidate that misses its bounds by the least; ``None``: none could be judged."""
     sentence: str
     """The verdict in plain words."""
     variants: tuple[VariantVerdict, ...]

@@ -52,9 +52,12 @@ def decide(
         return None
     baseline = next(v for v in variants if v.info.name == run.baseline)
     candidates = candidates_of(run, [v.info.name for v in variants if not v.info.anchor])
-    verdicts = []
+    verdicts: list[VariantVerdict] = []
+    misses: dict[str, float] = {}
     for variant in variants:
-        checks = tuple(_check(bound, variant, baseline, metrics) for bound in bounds)
+        found = [_find(bound, variant, baseline, metrics) for bound in bounds]
+        checks = tuple(_check(*pair) for pair in zip(bounds, found, strict=True))
+        misses[variant.info.name] = sum(_miss(*pair) for pair in zip(bounds, found, strict=True))
         candidate = variant.info.name in candidates
         whole = variant.info.name not in broken
         ships = candidate and whole and all(check.state == HOLDS for check in checks)
@@ -63,7 +66,8 @@ def decide(
     order = sorted((v for v in verdicts if v.ships), key=lambda v: _merit(by_name[v.variant], metrics[0]))
     shipped = order[0].variant if order else None
     asked = [v for v in verdicts if v.candidate]
-    nearest = None if order else _nearest([v for v in asked if v.variant not in broken], by_name)
+    complete = [v for v in asked if v.variant not in broken]
+    nearest = None if order else min(complete, key=lambda v: misses[v.variant], default=None)
     sentence = _yes(order, bounds) if order else _no(asked, nearest)
     return Verdict(run.budget, shipped, nearest.variant if nearest else None, sentence, tuple(verdicts))
 
@@ -75,8 +79,7 @@ def candidates_of(run: RunInfo, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name != run.baseline) or tuple(names)
 
 
-def _check(bound: Bound, variant: VariantSummary, baseline: VariantSummary, metrics: Sequence[MetricInfo]) -> Check:
-    found = _find(bound, variant, baseline, metrics)
+def _check(bound: Bound, found: _Found | None) -> Check:
     if found is None:
         return Check(bound.text, UNCLEAR, "not measured")
     told = _tell(bound, found)
@@ -84,6 +87,15 @@ def _check(bound: Bound, variant: VariantSummary, baseline: VariantSummary, metr
         return Check(bound.text, UNCLEAR, f"{told}, too few units for an interval")
     met = [bound.met(end) for end in (found.low, found.high)]
     return Check(bound.text, HOLDS if all(met) else UNCLEAR if any(met) else FAILS, told)
+
+
+def _miss(bound: Bound, found: _Found | None) -> float:
+    """By how much a bound is missed, as a share of it, or in points; 1 where nothing is known."""
+    if found is None or found.low is None or found.high is None:
+        return 1.0
+    over = found.high - bound.value if bound.most else bound.value - found.low
+    points = FIGURES[bound.figure].kind in {"percent", "score", "points"}
+    return max(0.0, over) / (0.01 if points else abs(bound.value) or 1.0)
 
 
 def _find(
@@ -175,11 +187,6 @@ def _yes(order: Sequence[VariantVerdict], bounds: Sequence[Bound]) -> str:
     if len(order) > 1:
         others = f" {words.plural(len(order) - 1, 'other variant')} would do as well; this one is the smallest."
     return f"Ship {first.variant}: it holds {every}: {told}.{others}"
-
-
-def _nearest(whole: Sequence[VariantVerdict], by_name: Mapping[str, VariantSummary]) -> VariantVerdict | None:
-    """The candidate with the fewest bounds that do not hold, and of those the smallest."""
-    return min(whole, key=lambda v: (len(_misses(v)), _bytes(by_name[v.variant])), default=None)
 
 
 def _misses(verdict: VariantVerdict) -> list[Check]:

@@ -120,3 +120,11 @@ def test_scores_are_bounded_from_below() -> None:
 
 def test_no_budget_no_verdict() -> None:
     assert decide(replace(SUMMARY.run, budget=""), SUMMARY.variants, SUMMARY.metrics) is None
+
+
+def test_the_nearest_is_the_one_that_misses_by_least() -> None:
+    sizes = {v.info.name: v.footprint.size_bytes or 0 for v in SUMMARY.variants if not v.info.anchor}
+    smallest = min((name for name in sizes if name != BASELINE), key=sizes.__getitem__)
+    verdict = judge(f"size<={sizes[smallest] - 1}B")
+    assert (verdict.ships, verdict.nearest) == (None, smallest)
+    assert f"Nearest is {smallest}: size<=" in verdict.sentence

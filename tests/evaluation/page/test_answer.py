@@ -40,9 +40,9 @@ def test_what_ships_is_the_title_and_its_cost_stands_below() -> None:
 def test_when_nothing_ships_the_nearest_is_shown() -> None:
     found = answer(rich_summary(9, budget="size<=1MB,dwer<=0.5,p95<=20ms"))
     assert (found.state, found.title) == ("stops", "Do not ship")
-    assert found.focus == "small-oracle-int8"
+    assert found.focus == "medium-oracle-int8"
     assert found.focus in found.lead[0]
-    assert [d.state for d in found.demands] == ["holds", "fails", "holds"]
+    assert [d.state for d in found.demands] == ["fails", "holds", "holds"]
 
 
 def test_without_a_budget_the_headline_is_the_title() -> None:
@@ -61,9 +61,9 @@ def test_a_budget_that_ships_another_than_the_trade_off_says_both() -> None:
 
 def test_a_broken_candidate_is_not_the_nearest() -> None:
     summary = rich_summary(9, budget="size<=1MB,dwer<=0.5,p95<=20ms")
-    assert focus_of(summary) == "small-oracle-int8"
-    verdict = decide(summary.run, summary.variants, summary.metrics, broken=("small-oracle-int8",))
-    assert focus_of(replace(summary, verdict=verdict)) != "small-oracle-int8"
+    assert focus_of(summary) == "medium-oracle-int8"
+    verdict = decide(summary.run, summary.variants, summary.metrics, broken=("medium-oracle-int8",))
+    assert focus_of(replace(summary, verdict=verdict)) != "medium-oracle-int8"
 
 
 @pytest.mark.parametrize("bundle", ["medium-oracle", "large-labels"])
