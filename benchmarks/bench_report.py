@@ -48,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--parts", nargs="+", choices=("scale", "kill"), default=["scale", "kill"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1250, 2500, 5000, 10000])
     parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--kill-after", type=float, nargs=2, default=[5.0, 15.0], help="seconds, at random between")
     parser.add_argument("--max-duration", type=float, default=2.5, help="seconds; longer recordings are left out")
+    parser.add_argument("--precision", default="int8")
     parser.add_argument("--work", type=Path, default=Path("runs/bench-report"))
     parser.add_argument("--save", type=Path, default=Path("benchmarks/results/report"))
     args = parser.parse_args(argv)
@@ -90,7 +92,7 @@ def kill(args: argparse.Namespace, size: int, chance: random.Random) -> list[dic
     for number in range(args.kills):
         before = texts(report)
         process = start(command(args, manifest, report))
-        time.sleep(chance.uniform(2.0, 8.0))
+        time.sleep(chance.uniform(*args.kill_after))
         stop(process)
         after = texts(report)
         lost = sum(after.get(key) != text for key, text in before.items())
@@ -117,7 +119,7 @@ def repeat(args: argparse.Namespace, size: int) -> Path:
 
 def command(args: argparse.Namespace, manifest: Path, report: Path) -> list[str]:
     """The evaluation: texts and streams, no timing."""
-    return ["eval", str(args.bundle), "--manifest", f"{_NAME}={manifest}", "-o", str(report), "--precision", "int8",
+    return ["eval", str(args.bundle), "--manifest", f"{_NAME}={manifest}", "-o", str(report), "--precision", args.precision,
             "--no-speed"]  # fmt: skip
 
 
