@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,24 @@ def test_what_the_page_links_to_is_there():
     links = re.findall(r"\]\(([^)#]+)\)", PAGE)
     assert len(links) >= 5
     assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
+
+
+@pytest.mark.parametrize("name", ["digits", "sentences"])
+def test_the_kept_reports_follow_from_their_kept_rows(name, tmp_path):
+    from kdcompress_evaluation.derive import summarise
+
+    kept = ROOT / "docs" / "reports" / name
+    with tarfile.open(kept / "rows.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    summary = summarise(tmp_path)
+    assert len({v.info.bundle_path for v in summary.variants}) >= 7
+    assert {v.info.precision for v in summary.variants} == {"float32", "int8"}
+    told = (kept / "report.md").read_text(encoding="utf-8")
+    page = (kept / "report.html").read_text(encoding="utf-8")
+    for variant in summary.variants:
+        rate = f"{100 * variant.pooled.metrics['wer'].value:.2f}"
+        assert re.search(rf"{re.escape(variant.info.name)}\*{{0,2}} \| \*{{0,2}}{rate} \(", told), variant.info.name
+        assert rate in page
+    assert summary.verdict is not None
+    assert told.startswith(f"# Ship {summary.verdict.ships}" if summary.verdict.ships else "# Do not ship")
+    assert "http://" not in page.replace("http://www.w3.org/", "")
