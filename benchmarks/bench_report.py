@@ -119,8 +119,8 @@ def repeat(args: argparse.Namespace, size: int) -> Path:
 
 def command(args: argparse.Namespace, manifest: Path, report: Path) -> list[str]:
     """The evaluation: texts and streams, no timing."""
-    return ["eval", str(args.bundle), "--manifest", f"{_NAME}={manifest}", "-o", str(report), "--precision", args.precision,
-            "--no-speed"]  # fmt: skip
+    words = ["eval", str(args.bundle), "--manifest", f"{_NAME}={manifest}", "-o", str(report)]
+    return [*words, "--precision", args.precision, "--no-speed"]
 
 
 def start(words: Sequence[str]) -> psutil.Popen:

@@ -1,4 +1,4 @@
-"""Recordings with silences, for the benchmarks of streaming: noise of the same room; where speech begins and ends."""
+"""Recordings with silences, for the benchmarks of streaming."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kdcompress_evaluation.pauses import FRAME_SECONDS, levels, room_noise, speech_bounds
 from kdcompress_runtime import read_audio, read_manifest
 
 if TYPE_CHECKING:
@@ -16,12 +17,7 @@ if TYPE_CHECKING:
 
     Samples = NDArray[np.float32]
 
-_FRAME_SECONDS = 0.01
-_SMOOTH = 3
-"""Frames of 10 ms of which the median is taken: a click is no speech."""
-_OVER_FLOOR_DB, _UNDER_PEAK_DB = 12.0, 35.0
-_SPECTRUM = 512
-_QUIET_SHARE = 0.1
+__all__ = ["quietest", "recordings", "room_noise", "speech_bounds"]
 
 
 def recordings(manifest: Path, rate: int, count: int) -> list[tuple[str, Samples]]:
@@ -30,54 +26,9 @@ def recordings(manifest: Path, rate: int, count: int) -> list[tuple[str, Samples
     return [(" ".join(entry.text.split()), read_audio(entry.input, rate)[0]) for entry in chosen]
 
 
-def levels(samples: Samples, rate: int) -> NDArray[np.float64]:
-    """Level of each 10 ms in dB, the median of three; never below -100."""
-    size = round(_FRAME_SECONDS * rate)
-    frames = samples[: len(samples) // size * size].reshape(-1, size).astype(np.float64)
-    power = 10 * np.log10((frames**2).mean(axis=1) + 1e-10)
-    padded = np.pad(power, _SMOOTH // 2, mode="edge")
-    smooth: NDArray[np.float64] = np.median(np.lib.stride_tricks.sliding_window_view(padded, _SMOOTH), axis=1)
-    return smooth
-
-
-def speech_bounds(samples: Samples, rate: int) -> tuple[float, float]:
-    """Seconds at which speech begins and ends, by energy.
-
-    Speech is what lies both 12 dB above the room (the 10th percentile of the levels) and less than 35 dB below the
-    loudest (the 99th); where that leaves nothing, all of the recording.
-    """
-    found = levels(samples, rate)
-    floor, peak = np.percentile(found, [10, 99])
-    spoken = np.flatnonzero(found > max(floor + _OVER_FLOOR_DB, peak - _UNDER_PEAK_DB))
-    if not len(spoken):
-        return 0.0, len(samples) / rate
-    return float(spoken[0]) * _FRAME_SECONDS, float(spoken[-1] + 1) * _FRAME_SECONDS
-
-
 def quietest(samples: Samples, rate: int, begin: float, end: float) -> int:
     """The sample at which 50 ms are quietest between two times: a place for a pause."""
     found = levels(samples, rate)
-    first, last = round(begin / _FRAME_SECONDS), max(round(end / _FRAME_SECONDS), round(begin / _FRAME_SECONDS) + 6)
+    first, last = round(begin / FRAME_SECONDS), max(round(end / FRAME_SECONDS), round(begin / FRAME_SECONDS) + 6)
     window = np.convolve(10 ** (found[first:last] / 10), np.ones(5), mode="valid")
-    return round((first + int(window.argmin()) + 2.5) * _FRAME_SECONDS * rate)
-
-
-def room_noise(samples: Samples, seconds: float, rate: int, seed: int) -> Samples:
-    """Noise with the spectrum of the quietest tenth of a recording, which is its room and its microphone.
-
-    Digital silence, which some recordings hold, does not count; one that holds nothing else gets faint white noise.
-    """
-    length = round(seconds * rate)
-    white = np.random.default_rng(seed).standard_normal(length + _SPECTRUM)
-    starts = range(0, len(samples) - _SPECTRUM + 1, _SPECTRUM // 2)
-    frames = np.array([samples[start : start + _SPECTRUM] for start in starts], dtype=np.float64)
-    power = (frames**2).mean(axis=1) if len(frames) else np.zeros(0)
-    frames, power = frames[power > 1e-10], power[power > 1e-10]
-    if not len(frames):
-        return (1e-4 * white[:length]).astype(np.float32)
-    quiet = frames[np.argsort(power)[: max(1, round(_QUIET_SHARE * len(frames)))]]
-    window = np.hanning(_SPECTRUM)
-    spectrum = np.sqrt((np.abs(np.fft.rfft(quiet * window, axis=1)) ** 2).mean(axis=0))
-    response = np.fft.irfft(spectrum / np.sqrt((window**2).sum()))  # white noise of variance 1 comes out at this level
-    shaped = np.fft.irfft(np.fft.rfft(white) * np.fft.rfft(response, len(white)), len(white))
-    return shaped[_SPECTRUM:].astype(np.float32)
+    return round((first + int(window.argmin()) + 2.5) * FRAME_SECONDS * rate)

@@ -166,8 +166,9 @@ def _why(summary: Summary, verdict: Verdict) -> list[str]:
 
 def _after(start: str, sentence: str) -> str:
     """The rest of a sentence that begins as the title does."""
-    rest = sentence.removeprefix(start).lstrip(": ")
-    return rest[:1].upper() + rest[1:]
+    rest = sentence.removeprefix(start)
+    # What follows a colon is a sentence; what follows a space begins with a name, which stays as it is.
+    return rest[2:3].upper() + rest[3:] if rest.startswith(": ") else rest.lstrip()
 
 
 def _figures(summary: Summary, focus: str) -> Iterator[KeyFigure]:

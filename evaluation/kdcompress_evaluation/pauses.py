@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     Samples = NDArray[np.float32]
 
-_FRAME_SECONDS = 0.01
+FRAME_SECONDS = 0.01
+"""Of one level."""
 _SMOOTH = 3
 """Frames of 10 ms of which the median is taken: a click is no speech."""
 _OVER_FLOOR_DB, _UNDER_PEAK_DB = 12.0, 35.0
@@ -21,22 +22,30 @@ _SILENT_POWER = 1e-10
 _FAINT = 1e-4
 
 
+def levels(samples: Samples, rate: int) -> NDArray[np.float64]:
+    """Level of each 10 ms in dB, the median of three; never below -100. Empty for less than three."""
+    size = max(1, round(FRAME_SECONDS * rate))
+    frames = samples[: len(samples) // size * size].reshape(-1, size).astype(np.float64)
+    if len(frames) < _SMOOTH:
+        return np.zeros(0)
+    power = 10 * np.log10((frames**2).mean(axis=1) + _SILENT_POWER)
+    padded = np.pad(power, _SMOOTH // 2, mode="edge")
+    smooth: NDArray[np.float64] = np.median(np.lib.stride_tricks.sliding_window_view(padded, _SMOOTH), axis=1)
+    return smooth
+
+
 def speech_bounds(samples: Samples, rate: int) -> tuple[float, float]:
     """Seconds at which speech begins and ends, by energy.
 
     Speech is what lies both 12 dB above the room (the 10th percentile of the levels of 10 ms) and less than 35 dB
     below the loudest (the 99th); where that leaves nothing, all of the recording.
     """
-    size = max(1, round(_FRAME_SECONDS * rate))
-    frames = samples[: len(samples) // size * size].reshape(-1, size).astype(np.float64)
+    found, size = levels(samples, rate), max(1, round(FRAME_SECONDS * rate))
     whole = (0.0, len(samples) / rate)
-    if len(frames) < _SMOOTH:
+    if not len(found):
         return whole
-    power = 10 * np.log10((frames**2).mean(axis=1) + _SILENT_POWER)
-    padded = np.pad(power, _SMOOTH // 2, mode="edge")
-    levels = np.median(np.lib.stride_tricks.sliding_window_view(padded, _SMOOTH), axis=1)
-    floor, peak = np.percentile(levels, [10, 99])
-    spoken = np.flatnonzero(levels > max(floor + _OVER_FLOOR_DB, peak - _UNDER_PEAK_DB))
+    floor, peak = np.percentile(found, [10, 99])
+    spoken = np.flatnonzero(found > max(floor + _OVER_FLOOR_DB, peak - _UNDER_PEAK_DB))
     if not len(spoken):
         return whole
     return float(spoken[0]) * size / rate, float(spoken[-1] + 1) * size / rate

@@ -80,6 +80,7 @@ def _context(summary: Summary) -> dict[str, Any]:
     focus, baseline = summary.variant(focus_of(summary)), summary.variant(run.baseline)
     timed = next((v for v in variants if v.speed is not None), None)
     slices = [(field, list(parts)) for field, parts in groupby(summary.slices, key=lambda part: part.field)]
+    plots = charts(summary, focus.info.name)
     return {
         "summary": summary,
         "run": run,
@@ -92,7 +93,7 @@ def _context(summary: Summary) -> dict[str, Any]:
         "numbers": {v.info.name: number for number, v in enumerate(variants, 1)},
         "numbered": bool(key(summary, focus.info.name)),
         "chart_key": key(summary, focus.info.name),
-        "charts": charts(summary, focus.info.name),
+        "charts": plots,
         "verdicts": {} if summary.verdict is None else {v.variant: v for v in summary.verdict.variants},
         "marks": _MARKS,
         "unit": words.UNITS[run.task],
@@ -117,21 +118,21 @@ def _context(summary: Summary) -> dict[str, Any]:
         "machines": _machines(summary),
         "normaliser": NORMALISERS[run.normaliser],
         "provenance": _provenance,
-        "sections": _sections(summary),
+        "sections": _sections(summary, drawn=bool(plots)),
     }
 
 
-def _sections(summary: Summary) -> list[tuple[str, str]]:
-    """Ids and names of the sections that this report has, in order."""
+def _sections(summary: Summary, *, drawn: bool) -> list[tuple[str, str]]:
+    """Ids and names of the sections that this report has, in order; ``drawn``: there are plots."""
     variants = summary.variants
     wanted = (
-        ("frontier", "Trade-offs", len(variants) > 1),
+        ("frontier", "Trade-offs", drawn),
         ("variants", "All variants", True),
         ("testsets", "Test sets", len(summary.run.manifests) > 1),
         ("comparison", "Comparison", any(v.comparison for v in variants)),
         ("streaming", "Streaming", any(v.streaming for v in variants)),
         ("speed", "Speed", any(v.speed for v in variants)),
-        ("footprint", "Footprint", True),
+        ("footprint", "Footprint", any(v.footprint.size_bytes is not None for v in variants)),
         ("slices", "Slices", bool(summary.slices)),
         ("utterances", "Single utterances", True),
         ("failures", "Failures", bool(summary.failures or summary.broken)),

@@ -242,7 +242,7 @@ class WorstUtterance:
     baseline_errors: float | None
     """Those of the baseline; ``None`` for the baseline itself."""
     words: int
-    """Reference words."""
+    """Reference words; characters of text lines."""
     reference: str
     """Raw text."""
     hypothesis: str

@@ -41,6 +41,8 @@ _NEVER = len(FAILURES) + 1
 """State of an utterance without a row."""
 _WORST_BY = {SPEECH: "wer", SCENE_TEXT: "cer", TRANSLATION: "chrf"}
 """Metric that tells the worst utterances, by task."""
+_COUNTS = ("wer", "cer")
+"""Metrics whose last column is the length of the reference."""
 
 
 @dataclass
@@ -144,7 +146,9 @@ def _read(output: Path, table: Table, number: int, variant: str) -> tuple[Scored
         scored.states[index] = [_state(row) for row in batch]
         keys[index] = [_key(row) for row in batch]
         scored.streams.add(batch)
-        costs, lengths = worst.costs(found[worst.info.name]), found[table.words.info.name][:, -1]
+        costs = worst.costs(found[worst.info.name])
+        counted = worst if worst.info.name in _COUNTS else table.words
+        lengths = found[counted.info.name][:, -1]
         table.extremes.add(number, variant, batch, costs, lengths)
         for row in batch:
             if variant == run.baseline:
