@@ -15,7 +15,7 @@ from kdcompress_evaluation.notes import write_notes
 from kdcompress_evaluation.overlap import OVERLAPS
 from kdcompress_evaluation.pareto import fronts
 from kdcompress_evaluation.records import load
-from kdcompress_evaluation.rows import ROWS, RUN
+from kdcompress_evaluation.rows import FAILURES, ROWS, RUN
 from kdcompress_evaluation.sampling import Units, difference, draw_manifests, estimate
 from kdcompress_evaluation.scoring import ErrorCounts
 from kdcompress_evaluation.significance import holm
@@ -35,6 +35,7 @@ from kdcompress_evaluation.summary import (
 )
 from kdcompress_evaluation.table import read_table
 from kdcompress_evaluation.verdict import decide
+from kdcompress_evaluation.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,13 +112,18 @@ def summarise(output: Path) -> Summary:
 
 
 def _broken(output: Path, table: Table) -> tuple[BrokenVariant, ...]:
-    """Variants that the run gave up, and those with utterances that nobody attempted."""
+    """Variants that the run gave up, and those with utterances that nobody attempted, or that recognised nothing."""
     found = {one.name: one for one in read_broken(output)}
+    total = sum(manifest.utterances for manifest in table.run.manifests)
     for name, parts in table.scored.items():
-        left = sum(part.failed(_NOT_ATTEMPTED) for part in parts)
-        if left and name not in found:
-            total = sum(manifest.utterances for manifest in table.run.manifests)
-            found[name] = BrokenVariant(name, f"{left:,} of {total:,} utterances were not attempted")
+        failed = {kind: sum(part.failed(kind) for part in parts) for kind in FAILURES}
+        reason = ""
+        if failed[_NOT_ATTEMPTED]:
+            reason = f"{failed[_NOT_ATTEMPTED]:,} of {total:,} utterances were not attempted"
+        elif sum(failed.values()) == total:
+            reason = f"not one of {plural(total, 'utterance')} could be recognised"
+        if reason and name not in found:
+            found[name] = BrokenVariant(name, reason)
     return tuple(found.values())
 
 

@@ -74,8 +74,8 @@ def _broken(run: RunInfo, broken: Sequence[BrokenVariant]) -> Iterable[str]:
     for variant in broken:
         if variant.name in known:
             yield (
-                f"{variant.name} gave up half way ({variant.reason}): what it did not try counts as errors, and it is "
-                "neither chosen nor on a front."
+                f"{variant.name} was not evaluated to the end ({variant.reason}): what it did not recognise counts as "
+                "errors, and it is neither chosen nor on a front."
             )
         else:
             yield f"{variant.name} could not be evaluated: {variant.reason}"

@@ -118,8 +118,11 @@ def test_missing_audio_and_empty_references_are_counted_and_told(place, capsys):
 def test_a_manifest_whose_recordings_are_all_missing_still_gives_a_report(place, capsys):
     for file in place.glob("*.wav"):
         file.unlink()
-    assert main(["eval", "one", "--manifest", "test.jsonl", "-o", "report", "--paced", "0"]) == 0
+    command = ["eval", "one", "--manifest", "test.jsonl", "-o", "report", "--paced", "0"]
+    assert main(command) == 1
+    assert "not one of 8 utterances could be recognised" in capsys.readouterr().err
     assert report()["variants"][0]["pooled"]["failures"] == 8
+    assert main([*command, "--budget", "size<=1MB,failures<=8"]) == 3  # what recognised nothing never ships
     assert "8 utterances could not be recognised" in Path("report/report.md").read_text(encoding="utf-8")
 
 

@@ -96,7 +96,7 @@ def test_a_variant_that_gave_up_is_reported_and_never_chosen(half: Any) -> None:
     assert summary.verdict.ships == "small"
     assert [one.ships for one in summary.verdict.variants] == [False, True, False]
     assert "small is the smallest that holds the budget" in summary.headline
-    assert summary.notes[0].startswith("tiny gave up half way")
+    assert summary.notes[0].startswith("tiny was not evaluated to the end")
 
 
 def test_a_variant_that_gave_up_is_not_chosen_however_good_it_was(case: Any) -> None:
