@@ -23,8 +23,6 @@ _CELLS = 500_000
 """Drawn indices held in memory at once."""
 MIN_SPEAKERS = 10
 """Fewer speakers than this cannot carry an interval of their own."""
-FEWEST_UNITS = 5
-"""Fewer units than this give no interval: it would say anything."""
 _NO_SKEW = 1e-4
 """A skewness this small is taken as this much: the transformation divides by it."""
 _FLOOR = 0.1
@@ -105,7 +103,7 @@ def interval(
     draws = draws[np.isfinite(draws)]
     if not np.isfinite(value):
         return Estimate(None)
-    if units < FEWEST_UNITS or len(draws) < 2:
+    if units < 2 or len(draws) < 2:
         return Estimate(value)
     tail = (1 - confidence) / 2
     if trials and value == 0 and not draws.any():

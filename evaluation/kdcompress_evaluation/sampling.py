@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SPEAKER, UTTERANCE = "speaker", "utterance"
 """Units of the bootstrap."""
+FEWEST_UNITS = 5
+"""Under so many units a report gives no interval: it would say anything."""
 
 
 @dataclass(frozen=True)
@@ -137,18 +139,24 @@ def add_up(statistics: NDArray[np.float64], codes: NDArray[np.int64], count: int
 def estimate(metric: Metric, sums: Sums) -> Estimate:
     """The metric with its interval."""
     value, draws, trials = float(metric.value(sums.total)), metric.value(sums.draws), metric.trials(sums.total)
-    return interval(value, draws, sums.units, lowest=0.0, highest=metric.highest, trials=trials)
+    return _ends(sums, interval(value, draws, sums.units, lowest=0.0, highest=metric.highest, trials=trials))
 
 
 def difference(metric: Metric, sums: Sums, other: Sums) -> Estimate:
     """The metric on ``sums`` minus that on ``other``, draw by draw."""
     both = metric.value(sums.draws) - metric.value(other.draws)
-    return interval(float(metric.value(sums.total) - metric.value(other.total)), both, sums.units)
+    return _ends(sums, interval(float(metric.value(sums.total) - metric.value(other.total)), both, sums.units))
 
 
 def share(sums: Sums) -> Estimate:
     """The first column over the second."""
-    return interval(float(_divide(sums.total)), _divide(sums.draws), sums.units, lowest=0.0, highest=1.0)
+    found = interval(float(_divide(sums.total)), _divide(sums.draws), sums.units, lowest=0.0, highest=1.0)
+    return _ends(sums, found)
+
+
+def _ends(sums: Sums, found: Estimate) -> Estimate:
+    """``found``, without an interval where the units are too few for one."""
+    return found if sums.units >= FEWEST_UNITS else Estimate(found.value)
 
 
 def _divide(sums: NDArray[np.float64]) -> NDArray[np.float64]:
