@@ -130,12 +130,19 @@ def _change(run: RunInfo, changes: Rederive) -> RunInfo:
 
 
 def copy_rows(report: Path, variant: str, output: Path, name: str, run: RunInfo) -> None:
-    """Add the rows of a variant to those of ``name`` in ``output``; readers take each utterance once."""
+    """Add the rows of a variant to those of ``name`` in ``output``; those that are there already are not repeated."""
     for manifest in run.manifests:
-        for source in rows_files(report, variant, manifest.name):
-            target = rows_path(output, name, manifest.name)
-            before = target.read_text(encoding="utf-8") if target.exists() else ""
-            write_text(target, before + source.read_text(encoding="utf-8"))
+        target = rows_path(output, name, manifest.name)
+        sources = rows_files(report, variant, manifest.name)
+        # Not splitlines: texts may hold separators of other kinds.
+        lines = dict.fromkeys(
+            line
+            for file in [*([target] if target.exists() else []), *sources]
+            for line in file.read_text(encoding="utf-8").split("\n")
+            if line
+        )
+        if lines:
+            write_text(target, "".join(f"{line}\n" for line in lines))
             write_text(target.with_suffix(".identity.json"), dumps(row_identity(to_json(run), name, manifest.name)))
 
 

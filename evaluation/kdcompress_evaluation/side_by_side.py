@@ -66,6 +66,8 @@ def compare(
         if not manifests:
             raise OptionsError("comparing systems needs recordings: name a --manifest NAME=FILE")
         summary = evaluate([Path(first), Path(second)], manifests, target, options, on_progress)
+    if summary.broken and len(summary.variants) < 2:
+        raise OptionsError(f"nothing to compare: {summary.broken[0].name}: {summary.broken[0].reason}")
     if len(summary.variants) != 2:
         names = ", ".join(v.info.name for v in summary.variants)
         raise OptionsError(f"two variants are needed, found {names}; choose one precision, or use eval")

@@ -138,6 +138,9 @@ def test_shards_merged_are_one_process(place, capsys):
     assert "rows of 8 are missing" in capsys.readouterr().err
     assert main(["eval", "--rows", "part-1", "part-2", "part-3", "-o", "merged"]) == 0
     merged = report("merged")
+    rows = Path("merged/rows/toy@one-float32.test.jsonl").read_bytes()
+    assert main(["eval", "--rows", "part-1", "part-2", "part-3", "-o", "merged"]) == 0
+    assert Path("merged/rows/toy@one-float32.test.jsonl").read_bytes() == rows
     for key in ("variants", "slices", "worst", "regressions", "metrics", "overlaps"):
         if key != "overlaps":
             assert timeless(merged[key]) == timeless(whole[key]), key
@@ -166,6 +169,7 @@ def test_compare_two_bundles_and_two_variants_of_reports(place, capsys):
     for words, told in (
         (["report:one", "report:one"], "compared with itself"),
         (["report:one", "two"], "one is a report, the other is not"),
+        (["one", "nowhere", "--manifest", "test.jsonl", "--no-speed"], "nowhere does not exist"),
         (["report:one", "report:three"], "no variant or bundle is called 'three'"),
     ):
         assert main(["compare", *words]) == 1
