@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kdcompress_evaluation import words
 from kdcompress_evaluation.budget import FIGURES, parse_budget
-from kdcompress_evaluation.frontier import is_paced, latency
+from kdcompress_evaluation.pareto import is_paced, latency
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -201,7 +201,7 @@ def _metric_figure(summary: Summary, best: VariantSummary, base: VariantSummary)
 
 def _time_figure(summary: Summary, best: VariantSummary, base: VariantSummary) -> Iterator[KeyFigure]:
     """Time of a chunk; of the answer after the end of the input where the variant does not stream."""
-    paced = is_paced(summary)
+    paced = is_paced(summary.variants)
     name = f"{best.info.chunk_ms or 0:.0f} ms chunk{' in real time' if paced else ''}, p95"
     times = [latency(v, paced=paced) for v in (best, base)]
     if times[0] is None:

@@ -6,7 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from kdcompress_evaluation import words
-from kdcompress_evaluation.frontier import is_paced, latency
+from kdcompress_evaluation.pareto import is_paced, latency
 from kdcompress_evaluation.scoring import NORMALISERS, word_diff
 from kdcompress_runtime.errors import OptionsError
 
@@ -94,7 +94,7 @@ def _judge(metric: MetricInfo, found: Difference) -> str:
 
 def _costs(summary: Summary, first: VariantSummary, second: VariantSummary) -> Iterator[str]:
     """Size, time and memory, and what B's are of A's."""
-    paced = is_paced(summary)
+    paced = is_paced(summary.variants)
     cost: list[tuple[str, float, int, Sequence[float | None]]] = [
         ("MB to ship", 1e6, 2, [v.footprint.size_bytes for v in (first, second)]),
         ("M parameters", 1e6, 2, [v.info.parameters for v in (first, second)]),

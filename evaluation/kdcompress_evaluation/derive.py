@@ -21,6 +21,7 @@ from kdcompress_evaluation.scoring import ErrorCounts
 from kdcompress_evaluation.significance import holm
 from kdcompress_evaluation.slices import make_slices
 from kdcompress_evaluation.speed import SpeedRecord, summarise_footprint, summarise_run, summarise_speed
+from kdcompress_evaluation.speed.record import SPEED
 from kdcompress_evaluation.streaming_summary import summarise_streaming
 from kdcompress_evaluation.summary import (
     SCHEMA,
@@ -59,10 +60,8 @@ def summarise(output: Path) -> Summary:
         RowsError: rows are missing or of another version.
         PairingError: variants did not recognise the same utterances.
     """
-    run = load(RunInfo, output / ROWS / RUN)
-    if run.schema != SCHEMA:
-        raise RowsError(f"{output}: rows of schema {run.schema}, this version reads {SCHEMA}; run eval again")
-    speed_path, overlaps_path = output / ROWS / "speed.json", output / ROWS / OVERLAPS
+    run = read_plan(output)
+    speed_path, overlaps_path = output / ROWS / SPEED, output / ROWS / OVERLAPS
     record = load(SpeedRecord, speed_path) if speed_path.exists() else None
     overlaps = load(tuple[Overlap, ...], overlaps_path) if overlaps_path.exists() else ()
     table = read_table(output, run)
@@ -109,6 +108,18 @@ def summarise(output: Path) -> Summary:
             speed=speed_run,
         ),
     )
+
+
+def read_plan(output: Path) -> RunInfo:
+    """Read what a report was asked for.
+
+    Raises:
+        RowsError: no report, or one of another version.
+    """
+    run = load(RunInfo, output / ROWS / RUN)
+    if run.schema != SCHEMA:
+        raise RowsError(f"{output}: rows of schema {run.schema}, this version reads {SCHEMA}; run eval again")
+    return run
 
 
 def _broken(output: Path, table: Table) -> tuple[BrokenVariant, ...]:

@@ -10,11 +10,11 @@ from markupsafe import Markup
 from kdcompress_evaluation import words
 from kdcompress_evaluation.charts import pareto_chart
 from kdcompress_evaluation.labels import Point
+from kdcompress_evaluation.pareto import is_paced, latency
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from kdcompress_evaluation.percentiles import Percentiles
     from kdcompress_evaluation.summary import Summary, VariantSummary
 
 _NAMED = 3
@@ -53,7 +53,7 @@ def charts(summary: Summary, focus: str) -> list[Chart]:
     known = [v for v in summary.variants if v.pooled.metrics[summary.primary.name].value is not None]
     axes: Sequence[tuple[str, str, str, Callable[[VariantSummary], float | None]]] = (
         ("size", "Against size", "size to ship, MB", _megabytes),
-        ("latency", "Against latency", latency_label(summary), lambda v: latency(v, paced=is_paced(summary))),
+        ("latency", "Against latency", latency_label(summary), lambda v: latency(v, paced=is_paced(summary.variants))),
         ("memory", "Against memory", "peak resident memory, MB", _peak),
     )
     found = []
@@ -76,22 +76,9 @@ def key(summary: Summary, focus: str) -> list[Key]:
     ]
 
 
-def is_paced(summary: Summary) -> bool:
-    """Whether latency was measured with chunks that come in real time."""
-    return any(v.speed is not None and v.speed.paced is not None for v in summary.variants)
-
-
-def latency(variant: VariantSummary, *, paced: bool) -> float | None:
-    """95th percentile of a chunk in milliseconds."""
-    if variant.speed is None:
-        return None
-    chosen: Percentiles | None = variant.speed.paced if paced else variant.speed.chunk
-    return None if chosen is None else chosen.p95
-
-
 def latency_label(summary: Summary) -> str:
     """Name and unit of the horizontal axis."""
-    return f"computing a chunk{' in real time' if is_paced(summary) else ''}, p95, ms"
+    return f"computing a chunk{' in real time' if is_paced(summary.variants) else ''}, p95, ms"
 
 
 def _megabytes(variant: VariantSummary) -> float | None:
@@ -136,7 +123,7 @@ def _tell(summary: Summary, variant: VariantSummary) -> str:
     """What stands in the tooltip, line by line."""
     primary, estimate = summary.primary, variant.pooled.metrics[summary.primary.name]
     difference = variant.pooled.differences.get(primary.name)
-    paced = is_paced(summary)
+    paced = is_paced(summary.variants)
     lines: Mapping[str, str | None] = {
         primary.short: f"{words.percent(estimate.value)}{primary.unit and ' ' + primary.unit} "
         f"({words.interval(estimate)})",

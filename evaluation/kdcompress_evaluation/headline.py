@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kdcompress_evaluation.pareto import metric_cost, rise
+from kdcompress_evaluation.pareto import cost_of, rise, size_of
 from kdcompress_evaluation.words import megabytes, percent, plural, points, points_interval, share, times
 
 if TYPE_CHECKING:
@@ -70,14 +70,14 @@ def choose(
     smaller = [v for v in may if _smaller(v, baseline)]
     within = [v for v in smaller if _end(info, v) <= run.tolerance]
     if smaller and not within:
-        return Choice(min(smaller, key=lambda v: (_rise(info, v), _size(v))), baseline, shown=False)
+        return Choice(min(smaller, key=lambda v: (_rise(info, v), size_of(v))), baseline, shown=False)
     pool = within or [v for v in may if v is baseline or (_end(info, v) <= run.tolerance and _same_size(v, baseline))]
     if not pool:
         # An anchor is the baseline, and nothing that may ship is smaller or shown to be as good.
         others = [v for v in may if v is not baseline] or [baseline]
         return Choice(min(others, key=lambda v: _rank(info, v)), baseline, shown=others == [baseline])
-    smallest = min(_size(v) for v in pool)
-    same = [v for v in pool if _size(v) <= smallest * _SAME_SIZE]
+    smallest = min(size_of(v) for v in pool)
+    same = [v for v in pool if size_of(v) <= smallest * _SAME_SIZE]
     return Choice(min(same, key=lambda v: _rank(info, v)), baseline, shown=True)
 
 
@@ -86,11 +86,11 @@ def rival_of(
 ) -> str | None:
     """The variant closest in cost among those of about the chosen one's size."""
     own = choice.variant
-    cost = _cost_of(info, own)
+    cost = cost_of(info, own)
     same = [
-        (abs(_cost_of(info, v) - cost), v.info.name)
+        (abs(cost_of(info, v) - cost), v.info.name)
         for v in variants
-        if v is not own and v.info.name not in broken and _cost_of(info, v) < _INFINITE and _same_size(v, own)
+        if v is not own and v.info.name not in broken and cost_of(info, v) < _INFINITE and _same_size(v, own)
     ]
     return min(same)[1] if same and cost < _INFINITE else None
 
@@ -178,7 +178,7 @@ def _alone(info: MetricInfo, best: VariantSummary) -> str:
 
 
 def _gain(best: VariantSummary, baseline: VariantSummary) -> str:
-    size = _size(best) / _size(baseline)
+    size = size_of(best) / size_of(baseline)
     if not 0 < size < _INFINITE:
         about = "of unknown size against"
     elif _same_size(best, baseline):
@@ -221,7 +221,7 @@ def _lowest(info: MetricInfo, choice: Choice, variants: Sequence[VariantSummary]
     best = choice.variant
     if first in (best, choice.baseline) or _same_size(first, best):
         return ""
-    size = _size(first) / _size(best)
+    size = size_of(first) / size_of(best)
     at = f"at {times(size)}x the size" if 0 < size < _INFINITE else "of unknown size"
     anchor = ", an anchor," if first.info.anchor else ""
     return f"The best {info.short} is {_number(info, first)}, by {first.info.name}{anchor} {at}."
@@ -250,17 +250,12 @@ def _may(run: RunInfo, variant: VariantSummary) -> bool:
     return not variant.info.anchor and (not run.candidates or name in run.candidates or name == run.baseline)
 
 
-def _size(variant: VariantSummary) -> float:
-    """Bytes to ship; infinite where nobody knows."""
-    return _INFINITE if variant.footprint.size_bytes is None else float(variant.footprint.size_bytes)
-
-
 def _smaller(one: VariantSummary, other: VariantSummary) -> bool:
-    return _size(one) * _SAME_SIZE < _size(other)
+    return size_of(one) * _SAME_SIZE < size_of(other)
 
 
 def _same_size(one: VariantSummary, other: VariantSummary) -> bool:
-    return _size(one) < _INFINITE and 1 / _SAME_SIZE <= _size(one) / _size(other) <= _SAME_SIZE
+    return size_of(one) < _INFINITE and 1 / _SAME_SIZE <= size_of(one) / size_of(other) <= _SAME_SIZE
 
 
 def _end(info: MetricInfo, variant: VariantSummary) -> float:
@@ -276,14 +271,9 @@ def _rise(info: MetricInfo, variant: VariantSummary) -> float:
     return _INFINITE if value is None else value
 
 
-def _cost_of(info: MetricInfo, variant: VariantSummary) -> float:
-    cost = metric_cost(info, variant.pooled.metrics[info.name].value)
-    return _INFINITE if cost is None else cost
-
-
 def _rank(info: MetricInfo, variant: VariantSummary) -> tuple[float, float]:
     """The most accurate first, then the smaller."""
-    return (_cost_of(info, variant), _size(variant))
+    return (cost_of(info, variant), size_of(variant))
 
 
 def _number(info: MetricInfo, variant: VariantSummary) -> str:

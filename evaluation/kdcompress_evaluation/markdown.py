@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from kdcompress_evaluation import words
 from kdcompress_evaluation.answer import answer, standing
-from kdcompress_evaluation.frontier import is_paced, latency
 from kdcompress_evaluation.markdown_costs import footprint, speed, streaming, trade_offs
 from kdcompress_evaluation.markdown_details import accuracy, budget, comparison, failures, slices, utterances
 from kdcompress_evaluation.markdown_identity import identity, method
 from kdcompress_evaluation.markdown_text import code, moved, rate, table, text
+from kdcompress_evaluation.pareto import is_paced, latency
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,7 @@ def _main_table(summary: Summary, focus: str) -> Iterator[str]:
         f"points to {text(baseline)}",
         "p (Holm)",
         "MB",
-        f"{'paced ' if is_paced(summary) else ''}chunk p95 ms",
+        f"{'paced ' if is_paced(summary.variants) else ''}chunk p95 ms",
         "peak MB",
     ]
     verdicts = {} if summary.verdict is None else {v.variant: v for v in summary.verdict.variants}
@@ -93,7 +93,7 @@ def _row(summary: Summary, variant: VariantSummary, focus: str) -> list[str]:
     info, memory = variant.info, variant.footprint.memory
     name = f"**{text(info.name)}**" if info.name == focus else text(info.name)
     difference = variant.pooled.differences.get(summary.primary.name)
-    time = latency(variant, paced=is_paced(summary))
+    time = latency(variant, paced=is_paced(summary.variants))
     return [
         f"{name} (for comparison)" if info.anchor else name,
         rate(variant.pooled.metrics[summary.primary.name]),

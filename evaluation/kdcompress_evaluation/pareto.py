@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,14 +46,37 @@ def rise(info: MetricInfo, change: Estimate) -> tuple[float | None, float | None
     return tuple(None if end is None else -end for end in (change.value, change.high, change.low))  # type: ignore[return-value]
 
 
+def cost_of(info: MetricInfo, variant: VariantSummary) -> float:
+    """What the variant costs in the metric, all manifests together; infinite where there is no value."""
+    cost = metric_cost(info, variant.pooled.metrics[info.name].value)
+    return math.inf if cost is None else cost
+
+
+def size_of(variant: VariantSummary) -> float:
+    """Bytes to ship; infinite where they are not known."""
+    size = variant.footprint.size_bytes
+    return math.inf if size is None else float(size)
+
+
+def is_paced(variants: Sequence[VariantSummary]) -> bool:
+    """Whether latency was measured with chunks that come in real time."""
+    return any(variant.speed is not None and variant.speed.paced is not None for variant in variants)
+
+
+def latency(variant: VariantSummary, *, paced: bool) -> float | None:
+    """95th percentile of a chunk in milliseconds."""
+    if variant.speed is None:
+        return None
+    chosen = variant.speed.paced if paced else variant.speed.chunk
+    return None if chosen is None else chosen.p95
+
+
 def measured_costs(variants: Sequence[VariantSummary]) -> dict[str, list[float | None]]:
     """What every variant costs, by kind of cost; latencies are all paced, or all back-to-back where none was paced."""
-    speeds = [variant.speed for variant in variants]
-    paced = any(speed is not None and speed.paced is not None for speed in speeds)
-    latencies = [None if speed is None else speed.paced if paced else speed.chunk for speed in speeds]
+    paced = is_paced(variants)
     return {
         SIZE: [variant.footprint.size_bytes for variant in variants],
-        LATENCY: [None if found is None else found.p95 for found in latencies],
+        LATENCY: [latency(variant, paced=paced) for variant in variants],
         MEMORY: [None if v.footprint.memory is None else float(v.footprint.memory.peak) for v in variants],
     }
 

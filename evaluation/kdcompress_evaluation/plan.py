@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdcompress_evaluation.machine import describe_machine
-from kdcompress_evaluation.recognise import plan_manifest, streaming_plan
+from kdcompress_evaluation.manifests import plan_manifest
+from kdcompress_evaluation.recognise import streaming_plan
 from kdcompress_evaluation.summary import BrokenVariant, RunInfo
 from kdcompress_evaluation.variants import find_baseline, plan_variants
 from kdcompress_runtime.errors import OptionsError

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdcompress_evaluation.broken import add_broken, forget_broken, note_broken
+from kdcompress_evaluation.broken import add_broken, forget_broken
 from kdcompress_evaluation.errors import WorkerCrashError, WorkerLoadError, WorkerTimeoutError
-from kdcompress_evaluation.manifests import audio_seconds, plan_manifest
+from kdcompress_evaluation.manifests import audio_seconds
 from kdcompress_evaluation.records import to_json
 from kdcompress_evaluation.rows import (
     RETRIED,
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from kdcompress_evaluation.summary import ManifestInfo, RunInfo
     from kdcompress_evaluation.variants import VariantInfo
     from kdcompress_runtime.manifest import ManifestEntry
-
-__all__ = ["note_broken", "plan_manifest", "recognise_variant", "streaming_plan"]
 
 GIVE_UP_AFTER = 3
 """Crashes and time-outs in a row."""

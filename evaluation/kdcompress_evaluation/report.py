@@ -11,9 +11,10 @@ from kdcompress_evaluation import words
 from kdcompress_evaluation.answer import answer, focus_of, missed, overlap_state, standing
 from kdcompress_evaluation.csv_file import render_csv
 from kdcompress_evaluation.forest import Scale, forest, ruler, stack
-from kdcompress_evaluation.frontier import charts, is_paced, key, latency
+from kdcompress_evaluation.frontier import charts, key
 from kdcompress_evaluation.markdown import render_markdown
 from kdcompress_evaluation.media import Media
+from kdcompress_evaluation.pareto import is_paced, latency
 from kdcompress_evaluation.records import write_text
 from kdcompress_evaluation.scoring import NORMALISERS
 
@@ -57,7 +58,7 @@ def render_html(summary: Summary) -> str:
 
 def _filters(summary: Summary) -> dict[str, Any]:
     """How values are written."""
-    paced = is_paced(summary)
+    paced = is_paced(summary.variants)
     plain = (
         words.percent, words.points, words.interval, words.points_interval, words.megabytes, words.milliseconds,
         words.millions, words.number, words.times, words.plural, words.decoder, words.p_value, words.count,
@@ -107,7 +108,7 @@ def _context(summary: Summary) -> dict[str, Any]:
         "forest": forest,
         "ruler": ruler,
         "stack": stack,
-        "paced": is_paced(summary),
+        "paced": is_paced(summary.variants),
         "timed": timed,
         "memory": next((v.footprint.memory for v in variants if v.footprint.memory is not None), None),
         "whole": [v.info.name for v in variants if not v.info.streaming],

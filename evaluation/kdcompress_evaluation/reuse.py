@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from kdcompress_evaluation.broken import BROKEN
 from kdcompress_evaluation.budget import parse_budget
-from kdcompress_evaluation.derive import summarise
+from kdcompress_evaluation.derive import read_plan, summarise
 from kdcompress_evaluation.errors import RowsError
 from kdcompress_evaluation.overlap import OVERLAPS
 from kdcompress_evaluation.plan import find_candidates
-from kdcompress_evaluation.records import dumps, load, to_json, write_text
+from kdcompress_evaluation.records import dumps, to_json, write_text
 from kdcompress_evaluation.report import write_report
 from kdcompress_evaluation.rows import ROWS, RUN, row_identity, rows_files, rows_path
 from kdcompress_evaluation.scoring import NORMALISERS
-from kdcompress_evaluation.summary import SCHEMA, RunInfo
+from kdcompress_evaluation.speed.record import SPEED
 from kdcompress_evaluation.variants import find_baseline
 from kdcompress_runtime.errors import OptionsError
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from kdcompress_evaluation.summary import Summary
+    from kdcompress_evaluation.summary import RunInfo, Summary
 
-MEASURED = ("speed.json", BROKEN, OVERLAPS)
+MEASURED = (SPEED, BROKEN, OVERLAPS)
 """What lies beside the rows and belongs to one report as a whole."""
 
 
@@ -66,18 +66,15 @@ def rederive(reports: Sequence[Path], output: Path, changes: Rederive | None = N
     run = _change(_merge_runs(reports), changes)
     for report in reports:
         if report.resolve() != output.resolve():
-            for variant in read_run(report).variants:
+            for variant in read_plan(report).variants:
                 copy_rows(report, variant.name, output, variant.name, run)
             copy_measured(report, output)
-    write_text(output / ROWS / RUN, dumps(run))
-    summary = summarise(output)
-    write_report(summary, output)
-    return summary
+    return derive_into(output, run)
 
 
 def _merge_runs(reports: Sequence[Path]) -> RunInfo:
     """The plan of the first report with the variants of all."""
-    runs = [read_run(report) for report in reports]
+    runs = [read_plan(report) for report in reports]
     variants = list(runs[0].variants)
     for report, run in zip(reports, runs, strict=True):
         mine, theirs = ([(m.name, m.fingerprint) for m in one.manifests] for one in (runs[0], run))
@@ -96,16 +93,16 @@ def _merge_runs(reports: Sequence[Path]) -> RunInfo:
     return replace(runs[0], variants=tuple(variants))
 
 
-def read_run(report: Path) -> RunInfo:
-    """Read what a report was asked for.
+def derive_into(output: Path, run: RunInfo) -> Summary:
+    """Write down what is asked for, and make the report from the rows in ``output``.
 
     Raises:
-        RowsError: no report, or one of another version.
+        RowsError, PairingError: see ``derive.summarise``.
     """
-    run = load(RunInfo, report / ROWS / RUN)
-    if run.schema != SCHEMA:
-        raise RowsError(f"{report}: rows of schema {run.schema}, this version reads {SCHEMA}; run eval again")
-    return run
+    write_text(output / ROWS / RUN, dumps(run))
+    summary = summarise(output)
+    write_report(summary, output)
+    return summary
 
 
 def _change(run: RunInfo, changes: Rederive) -> RunInfo:

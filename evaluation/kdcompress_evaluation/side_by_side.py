@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdcompress_evaluation.derive import summarise
+from kdcompress_evaluation.derive import read_plan
 from kdcompress_evaluation.errors import RowsError
 from kdcompress_evaluation.pipeline import evaluate
-from kdcompress_evaluation.records import dumps, write_text
-from kdcompress_evaluation.report import write_report
-from kdcompress_evaluation.reuse import copy_measured, copy_rows, read_run
+from kdcompress_evaluation.reuse import copy_measured, copy_rows, derive_into
 from kdcompress_evaluation.rows import ROWS, RUN
 from kdcompress_evaluation.summary import Summary
 from kdcompress_evaluation.variants import find_baseline
@@ -76,7 +74,7 @@ def compare(
 
 def _compare_rows(first: _Place, second: _Place, output: Path, budget: str) -> Summary:
     """Derive a report of two variants, each from the rows of a report."""
-    runs = [read_run(place.report) for place in (first, second)]
+    runs = [read_plan(place.report) for place in (first, second)]
     plans = [[(m.name, m.fingerprint) for m in run.manifests] for run in runs]
     if plans[0] != plans[1]:
         raise RowsError(f"{first.report} and {second.report} are on different manifests and cannot be compared")
@@ -93,10 +91,7 @@ def _compare_rows(first: _Place, second: _Place, output: Path, budget: str) -> S
         copy_rows(place.report, old.name, output, new.name, run)
     if first.report.resolve() == second.report.resolve():
         copy_measured(first.report, output)
-    write_text(output / ROWS / RUN, dumps(run))
-    summary = summarise(output)
-    write_report(summary, output)
-    return summary
+    return derive_into(output, run)
 
 
 def _place(text: str) -> _Place | None:

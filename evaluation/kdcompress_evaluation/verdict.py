@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kdcompress_evaluation import words
+from kdcompress_evaluation.bootstrap import Estimate
 from kdcompress_evaluation.budget import FIGURES, METRICS, Bound, parse_budget
+from kdcompress_evaluation.pareto import cost_of, rise, size_of
 from kdcompress_evaluation.summary import Check, VariantVerdict, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from kdcompress_evaluation.bootstrap import Estimate
     from kdcompress_evaluation.metrics import MetricInfo
     from kdcompress_evaluation.percentiles import Percentiles
     from kdcompress_evaluation.summary import RunInfo, VariantSummary
@@ -63,7 +64,10 @@ def decide(
         ships = candidate and whole and all(check.state == HOLDS for check in checks)
         verdicts.append(VariantVerdict(variant.info.name, candidate, ships, checks))
     by_name = {v.info.name: v for v in variants}
-    order = sorted((v for v in verdicts if v.ships), key=lambda v: _merit(by_name[v.variant], metrics[0]))
+    order = sorted(
+        (v for v in verdicts if v.ships),
+        key=lambda v: (size_of(by_name[v.variant]), cost_of(metrics[0], by_name[v.variant])),
+    )
     shipped = order[0].variant if order else None
     asked = [v for v in verdicts if v.candidate]
     complete = [v for v in asked if v.variant not in broken]
@@ -130,11 +134,7 @@ def _find_estimate(name: str, variant: VariantSummary, primary: MetricInfo, *, i
 
 def _stream_cost(variant: VariantSummary, primary: MetricInfo) -> _Found | None:
     """Streaming minus whole as a cost, so that more is worse for scores, too."""
-    found = None if variant.streaming is None else _estimated(variant.streaming.difference)
-    if found is None or primary.lower_is_better:
-        return found
-    low, high = found.low, found.high
-    return _Found(-found.value, None if high is None else -high, None if low is None else -low)
+    return None if variant.streaming is None else _estimated(Estimate(*rise(primary, variant.streaming.difference)))
 
 
 def _exact(value: float | None) -> _Found | None:
@@ -164,19 +164,6 @@ _WRITERS: Mapping[str, Callable[[float], str]] = {
     "large": lambda value: f"{value / 1e6:.2f} M",
     "times": lambda value: f"{value:.3g}x",
 }
-
-
-def _merit(variant: VariantSummary, primary: MetricInfo) -> tuple[float, float]:
-    """Smaller first, then the better in the first metric."""
-    value = variant.pooled.metrics[primary.name].value
-    cost = math.inf if value is None else value if primary.lower_is_better else -value
-    return (_bytes(variant), cost)
-
-
-def _bytes(variant: VariantSummary) -> float:
-    """Bytes to ship; what has no size comes last."""
-    size = variant.footprint.size_bytes
-    return math.inf if size is None else size
 
 
 def _yes(order: Sequence[VariantVerdict], bounds: Sequence[Bound]) -> str:

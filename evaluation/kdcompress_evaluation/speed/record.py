@@ -9,6 +9,9 @@ from typing import Any
 from kdcompress_evaluation.cost import Memory, Peaks  # noqa: TC001
 from kdcompress_evaluation.machine import Machine  # noqa: TC001
 
+SPEED = "speed.json"
+"""Where a report keeps the record, under ``rows/``."""
+
 
 @dataclass(frozen=True)
 class TimedUtterance:

@@ -21,7 +21,7 @@ from kdcompress_evaluation.footprint import ask
 from kdcompress_evaluation.machine import describe_machine
 from kdcompress_evaluation.records import dumps, load, to_json, write_text
 from kdcompress_evaluation.rows import ROWS, iterate_rows
-from kdcompress_evaluation.speed.record import ColdTimes, SpeedRecord, TimedUtterance, VariantCosts
+from kdcompress_evaluation.speed.record import SPEED, ColdTimes, SpeedRecord, TimedUtterance, VariantCosts
 from kdcompress_evaluation.speed.sizes import measure_sizes
 from kdcompress_runtime.audio import read_audio
 from kdcompress_runtime.errors import KdcompressError
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, int, int], None]
 
-FILE = "speed.json"
-"""Inside ``ROWS``."""
 COLD_STARTS = 3
 """Processes started for each variant."""
 _SILENCE, _PATIENCE = 600.0, 50.0
@@ -63,7 +61,7 @@ def measure(output: Path, run: RunInfo, options: EvalOptions, on_progress: Progr
     Raises:
         RowsError: rows are missing.
     """
-    path = output / ROWS / FILE
+    path = output / ROWS / SPEED
     broken = {variant.name for variant in read_broken(output)}
     timed = [v for v in run.variants if v.kind != "predictions" and v.input_kind == "audio" and v.name not in broken]
     identity = speed_identity(run, options)

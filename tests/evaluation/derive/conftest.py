@@ -13,6 +13,7 @@ from kdcompress_evaluation.records import dumps, to_json, write_text
 from kdcompress_evaluation.rows import ROWS, RUN, Row, StreamRow, open_rows, row_identity, rows_path
 from kdcompress_evaluation.summary import ManifestInfo, RunInfo
 from kdcompress_evaluation.variants import VariantInfo
+from tests.evaluation.plain_run import plain_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -71,26 +72,8 @@ class Folder:
 
     def run(self) -> RunInfo:
         manifests = tuple(ManifestInfo(n, f"{n}.jsonl", f"sha-{n}", len(r)) for n, r in self.references.items())
-        plain = RunInfo(
-            variants=tuple(self.variants),
-            baseline=self.variants[0].name,
-            manifests=manifests,
-            task="speech",
-            decoder={"kind": "bundle"},
-            normaliser="plain",
-            resamples=1000,
-            seed=0,
-            tolerance=0.005,
-            budget="",
-            candidates=(),
-            slices=(),
-            command="kdcompress eval",
-            device_note="",
-            machine=MACHINE,
-            created="2026-11-20T00:00:00+00:00",
-            streaming={"every": 1},
-        )
-        return replace(plain, **self.changes)
+        decided = {"decoder": {"kind": "bundle"}, "command": "kdcompress eval", "streaming": {"every": 1}}
+        return plain_run(self.variants, **{**decided, "manifests": manifests, "machine": MACHINE, **self.changes})
 
     def begin(self) -> Folder:
         write_text(self.path / ROWS / RUN, dumps(self.run()))

@@ -12,15 +12,18 @@ import pytest
 
 from kdcompress_evaluation import worker_process
 from kdcompress_evaluation.machine import describe_machine
+from kdcompress_evaluation.manifests import plan_manifest
 from kdcompress_evaluation.options import EvalOptions
-from kdcompress_evaluation.recognise import plan_manifest, recognise_variant, streaming_plan
+from kdcompress_evaluation.recognise import recognise_variant, streaming_plan
 from kdcompress_evaluation.records import dumps, write_text
 from kdcompress_evaluation.rows import ROWS, RUN, Row, iterate_rows
-from kdcompress_evaluation.summary import RunInfo
 from kdcompress_evaluation.variants import VariantInfo, plan_variants
+from tests.evaluation.plain_run import plain_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from kdcompress_evaluation.summary import RunInfo
 
 FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
 
@@ -45,23 +48,11 @@ class Evaluation:
 
 def begin(output: Path, variants: Sequence[VariantInfo], manifests: dict[str, Path], **options: Any) -> Evaluation:
     chosen = EvalOptions(**options)
-    run = RunInfo(
-        variants=tuple(variants),
-        baseline=variants[0].name,
+    run = plain_run(
+        variants,
         manifests=tuple(plan_manifest(name, path) for name, path in manifests.items()),
-        task="speech",
         decoder=chosen.decoding.describe(),
-        normaliser="plain",
-        resamples=1000,
-        seed=0,
-        tolerance=0.005,
-        budget="",
-        candidates=(),
-        slices=(),
-        command="",
-        device_note="",
         machine=describe_machine(),
-        created="2026-01-01T00:00:00+00:00",
         streaming=streaming_plan(chosen),
     )
     write_text(output / ROWS / RUN, dumps(run))

@@ -11,10 +11,11 @@ from kdcompress_evaluation.options import EvalOptions
 from kdcompress_evaluation.records import dumps, load, to_json, write_text
 from kdcompress_evaluation.rows import ROWS, RUN, Row, open_rows, row_identity, rows_path
 from kdcompress_evaluation.speed import SpeedRecord, measure
-from kdcompress_evaluation.summary import ManifestInfo, RunInfo
+from kdcompress_evaluation.summary import ManifestInfo
 from kdcompress_evaluation.systems import describe
 from kdcompress_runtime.audio import read_audio
 from kdcompress_runtime.manifest import read_manifest
+from tests.evaluation.plain_run import plain_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,23 +33,11 @@ class SpeedCase:
         variants = tuple(info for bundle in bundles for info in describe(bundle, "all"))
         entries = list(read_manifest(manifest))
         self.output = output
-        self.run = RunInfo(
-            variants=variants,
-            baseline=variants[0].name,
+        self.run = plain_run(
+            variants,
             manifests=(ManifestInfo("m", str(manifest), "fingerprint", len(entries)),),
-            task="speech",
             decoder=QUICK.decoding.describe(),
-            normaliser="plain",
-            resamples=1000,
-            seed=0,
-            tolerance=0.005,
-            budget="",
-            candidates=(),
-            slices=(),
-            command="",
-            device_note="",
             machine=describe_machine(),
-            created="",
         )
         write_text(output / ROWS / RUN, dumps(self.run))
         for variant in variants:
