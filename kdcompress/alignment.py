@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from kdcompress.hearing import hear_plainly
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
     from kdcompress.data.batch import Batch
     from kdcompress.network import CtcNetwork
+    from kdcompress.recipe import Recipe
+    from kdcompress.targets import Source
 
 WITHIN_FRAMES = 12
 """Farthest that two spikes of one pair are apart: about half a second of speech."""
@@ -121,31 +125,32 @@ def paired_offsets(student: Sequence[int], teacher: Sequence[int], within_frames
 
 
 @torch.no_grad()
-def measure_alignment(student: CtcNetwork, teacher: CtcNetwork, batches: Iterable[Batch], blank_id: int) -> Alignment:
-    """``compare`` on held-out batches that both hear; each network is in evaluation mode meanwhile.
+def measure_alignment(
+    student: CtcNetwork, teacher: Source, recipe: Recipe, batches: Iterable[Batch], blank_id: int
+) -> Alignment:
+    """``compare`` on held-out batches that both hear; the student is in evaluation mode meanwhile.
 
     Args:
         student: what is compared.
-        teacher: what it has learned from; one that sees the reference is shown it.
-        batches: held-out items.
+        teacher: what it has learned from, in the student's frames and tokens; one that sees the reference is shown it.
+        recipe: the student's.
+        batches: held-out items, read for the teacher's sample rate, too.
         blank_id: id of the blank.
     """
-    modes = [(network, network.training) for network in (student, teacher)]
-    for network, _ in modes:
-        network.eval()
-    found = compare(_answers(student, teacher, batches), blank_id)
-    for network, training in modes:
-        network.train(training)
+    training = student.training
+    student.eval()
+    found = compare(_answers(student, teacher, recipe, batches), blank_id)
+    student.train(training)
     return found
 
 
-def _answers(student: CtcNetwork, teacher: CtcNetwork, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
+def _answers(
+    student: CtcNetwork, teacher: Source, recipe: Recipe, batches: Iterable[Batch]
+) -> Iterator[tuple[Tensor, Tensor]]:
     device = student.feature_norm.mean.device
     for batch in (item.to(device) for item in batches):
-        lens = student.frame_lens(batch.input_lens)
-        said = [
-            network(network.features(batch.inputs), lens, batch.labels, batch.label_lens)
-            for network in (student, teacher)
-        ]
-        for mine, its, length in zip(*said, lens.tolist(), strict=True):
-            yield mine[:length], its[:length]
+        heard = hear_plainly(student, recipe, batch)
+        mine = student(heard.features, heard.frame_lens, heard.labels, heard.label_lens)
+        its = teacher.answer(heard).posteriors()
+        for here, there, length in zip(mine, its, heard.frame_lens.tolist(), strict=True):
+            yield here[:length], there[:length]

@@ -22,6 +22,7 @@ from kdcompress.checkpoint import load_checkpoint, save_checkpoint, write_tensor
 from kdcompress.data.task import TASKS
 from kdcompress.errors import RecipeError, RunError, TrainingDivergedError
 from kdcompress.files import file_sha256, write_text
+from kdcompress.hearing import hear
 from kdcompress.interrupt import DeferredInterrupt
 from kdcompress.layers import count_parameters
 from kdcompress.losses.base import Signals
@@ -30,7 +31,7 @@ from kdcompress.metrics import Metrics
 from kdcompress.provenance import data_provenance, versions
 from kdcompress.recipe_file import load_recipe
 from kdcompress.run import RunFolder
-from kdcompress.targets import hear, targets_of
+from kdcompress.targets import targets_of
 from kdcompress.teachers.leak import leak_report
 from kdcompress.trainer import Trainer, setup
 from kdcompress_runtime.manifest import manifest_fingerprint
@@ -43,9 +44,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from kdcompress.data.batch import Batch
+    from kdcompress.hearing import Memo
     from kdcompress.recipe import Recipe, TrainConfig
     from kdcompress.run import TrainedRun
-    from kdcompress.targets import Memo
+    from kdcompress.targets import Source
 
     Progress = Callable[[int, int, dict[str, float]], None]
 
@@ -127,7 +129,7 @@ def loss_of(
     set_seed(_step_seed(recipe.seed, step, trainer.accelerator.process_index))
     outputs, heads = model(heard.features, heard.frame_lens, heard.labels, heard.label_lens)
     with trainer.accelerator.autocast():
-        teacher = targets_of(trainer.teachers, recipe, heard, step, blank)
+        teacher = targets_of(trainer.sources, recipe, heard, step, blank)
     signals = Signals(
         log_probs=outputs.log_probs,
         hidden=outputs.hidden,
@@ -260,17 +262,17 @@ def simulated_measurements(trainer: Trainer) -> dict[str, float]:
 def alignment_of(trainer: Trainer) -> dict[str, Any] | None:
     """Spikes of the network beside those of its one teacher on ``data.dev``, see ``kdcompress.alignment``.
 
-    None without dev, for another number of teachers, and for a teacher that hears another sample rate: held-out items
-    are read at the student's.
+    None without dev, for another number of teachers, and for a teacher that gives no posteriors, or none of items that
+    it was not asked about before.
     """
-    recipe = trainer.recipe
-    if not trainer.dev or len(trainer.teachers) != 1:
+    if not trainer.dev or len(trainer.sources) != 1:
         return None
-    teacher = trainer.teachers[0]
-    if teacher.recipe.frontend.sample_rate != recipe.frontend.sample_rate:
+    source, recipe = trainer.sources[0], trainer.recipe
+    if "log_probs" not in source.bridge.gives or not source.teacher.answers_anything:
         return None
-    batches = TASKS[recipe.task].evaluation_batches(trainer.dev, recipe)
-    return measure_alignment(trainer.network, teacher.network, batches, trainer.vocabulary.blank_id).to_json()
+    rates = [source.info.sample_rate] if source.info.sample_rate else []
+    batches = TASKS[recipe.task].evaluation_batches(trainer.dev, recipe, rates)
+    return measure_alignment(trainer.network, source, recipe, batches, trainer.vocabulary.blank_id).to_json()
 
 
 def finish(updates: Updates) -> dict[str, Any]:
@@ -296,8 +298,8 @@ def finish(updates: Updates) -> dict[str, Any]:
         "data": data_provenance(recipe),
         "versions": versions(),
     }
-    if trainer.teachers:
-        summary["teachers"] = [_named(teacher) for teacher in trainer.teachers]
+    if trainer.sources:
+        summary["teachers"] = [_taught_by(source) for source in trainer.sources]
     if trainer.start:
         summary["init" if recipe.init else "init_encoder"] = _named(trainer.start)
     if simulated := simulated_measurements(trainer):
@@ -315,6 +317,13 @@ def finish(updates: Updates) -> dict[str, Any]:
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
     return summary
+
+
+def _taught_by(source: Source) -> dict[str, Any]:
+    """What ``run.json`` says of a teacher: which it was, and how it was brought to the student's frames and tokens."""
+    info = source.info
+    named: dict[str, Any] = {"name": info.name, "kind": info.kind, "sha256": info.fingerprint}
+    return {**named, "bridged": list(source.bridge.report)} if source.bridge.report else named
 
 
 def _named(run: TrainedRun) -> dict[str, str]:

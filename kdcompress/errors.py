@@ -17,6 +17,18 @@ class VocabularyError(KdcompressError, ValueError):
     """A text holds a symbol outside the vocabulary, or teacher and student do not share one."""
 
 
+class TeacherError(KdcompressError, ValueError):
+    """A teacher cannot be read, or answers with something that is no distribution over its tokens."""
+
+
+class MismatchError(KdcompressError, ValueError):
+    """Teacher and student differ in something that nothing bridges."""
+
+
+class LabelStoreError(KdcompressError, ValueError):
+    """Stored teacher labels are missing, unfinished, damaged, or belong to other data or another teacher."""
+
+
 class TargetTooLongError(KdcompressError, ValueError):
     """A reference needs more output frames than its input has; CTC cannot align it."""
 

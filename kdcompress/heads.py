@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kdcompress.losses.base import LossConfig
     from kdcompress.network import CtcNetwork, Outputs
     from kdcompress.quantization_aware import QuantizationAware
-    from kdcompress.run import TrainedRun
+    from kdcompress.targets import Source
 
 
 class WithHeads(nn.Module):
@@ -48,7 +48,7 @@ def with_heads(
     network: CtcNetwork,
     losses: tuple[LossConfig, ...],
     num_tokens: int,
-    teachers: tuple[TrainedRun, ...],
+    sources: tuple[Source, ...],
     quantization_aware: QuantizationAware | None = None,
 ) -> WithHeads:
     """Build the heads that the losses ask for, and the simulation of int8 if one is asked for.
@@ -60,7 +60,8 @@ def with_heads(
     shapes = Shapes(
         num_tokens=num_tokens,
         hidden_dims=network.hidden_dims,
-        teacher_hidden_dims=teachers[0].network.hidden_dims if len(teachers) == 1 else (),
+        teacher_hidden_dims=sources[0].info.hidden_dims if len(sources) == 1 else (),
+        teacher_codebooks=sources[0].info.codebooks if len(sources) == 1 else None,
     )
     heads = {}
     for loss in losses:

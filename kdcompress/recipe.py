@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from kdcompress.data.text import Units  # noqa: TC001 (pydantic needs it at run time)
+from kdcompress.labels.settings import AnyLabels  # noqa: TC001 (pydantic needs it at run time)
 from kdcompress.losses import AnyLoss  # noqa: TC001 (pydantic needs it at run time)
 from kdcompress.losses.ctc import CtcLoss
 from kdcompress.losses.frame_kl import FrameKlLoss
@@ -163,14 +164,23 @@ class TrainConfig(Settings):
     checkpoint_every: int = Field(default=200, ge=1)
     """Updates between checkpoints; Ctrl-C writes one, too."""
     precision: Literal["float32", "bf16"] = "float32"
-    """bf16 helps on a GPU; on most CPUs it does not."""
+    """bf16 helps on a GPU, and on CPUs that have it in hardware; on others it does not."""
+    batch_seconds: float | None = Field(default=None, gt=0)
+    """Seconds of input an update, padding included, over all processes, in the place of ``batch_size``: short items go
+    many at a time, long ones few. None: ``batch_size`` items."""
+    accumulate: int = Field(default=1, ge=1)
+    """Parts that each process divides its share of a batch into, one after the other, to fit into memory; the update
+    is the same but for batch norm, whose statistics are those of the parts."""
+    activation_checkpointing: bool = False
+    """Compute blocks again in the backward pass and keep less: more time, less memory."""
 
 
 class DistillConfig(Settings):
     """Who gives targets besides the labels."""
 
     teachers: tuple[Path, ...] = Field(min_length=1)
-    """Folders of the teachers' runs; one path will do for one teacher."""
+    """Runs, bundles, Hugging Face folders, ONNX or Python files, or stores of ``kdcompress label``
+    (``docs/teachers.md``); one path will do for one teacher."""
     combine: AnyCombination = Single()
     """How several answers become one: ``switching``, ``multi_stream``, ``interpolation`` or ``hybrid``."""
 
@@ -226,6 +236,8 @@ class Recipe(Settings):
     losses: tuple[AnyLoss, ...] = Field(default_factory=default_losses, min_length=1)
     """What is minimised: the weighted sum of these. Left out: CTC; with a teacher mostly frame KL, answered late enough
     for the student to have heard what a full-context teacher has (``docs/methods.md``)."""
+    label: AnyLabels | None = None
+    """What ``kdcompress label`` stores of the teachers' answers; left out: the eight most probable tokens."""
     quantization_aware: QuantizationAware | None = None
     """Round in training as the int8 file will; none: train in float32 alone."""
 
@@ -254,8 +266,12 @@ class Recipe(Settings):
 
         What a recipe does without and earlier versions did not know is left out: checkpoints go by this text.
         """
-        keys = ("init", "init_encoder", "quantization_aware")
-        without: dict[str, Any] = {key: True for key in keys if getattr(self, key) is None}
+        without: dict[str, Any] = {
+            key: True for key in ("init", "init_encoder", "label", "quantization_aware") if getattr(self, key) is None
+        }
         if self.data.units != "subwords":
             without["data"] = {"subwords"}
+        plain = TrainConfig()
+        newer = ("batch_seconds", "accumulate", "activation_checkpointing")
+        without["train"] = {key for key in newer if getattr(self.train, key) == getattr(plain, key)}
         return yaml.safe_dump(self.model_dump(mode="json", by_alias=True, exclude=without), sort_keys=False)

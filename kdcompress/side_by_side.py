@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 from kdcompress.distill import Updates, finish, finished_summary
 from kdcompress.errors import TrainingDivergedError
 from kdcompress.interrupt import DeferredInterrupt
-from kdcompress.recipe_file import load_recipe
 from kdcompress.run import RunFolder
-from kdcompress.trainer import setup
+from kdcompress.trainer import load_teachers, setup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from kdcompress.hearing import Memo
     from kdcompress.recipe import Recipe
-    from kdcompress.run import TrainedRun
-    from kdcompress.targets import Memo
+    from kdcompress.trainer import Loaded
 
 
 def fit_side_by_side(
@@ -47,9 +46,9 @@ def fit_side_by_side(
     done = total - sum(recipe.train.steps for recipe, _ in waiting)
     diverged: list[TrainingDivergedError] = []
     while waiting:
-        group = [run for run in waiting if _batches_of(run[0]) == _batches_of(waiting[0][0])]
+        loaded: Loaded = {}
+        group = [run for run in waiting if _batches_of(run[0], loaded) == _batches_of(waiting[0][0], loaded)]
         waiting = [run for run in waiting if run not in group]
-        loaded: dict[Path, TrainedRun] = {}
         together = [Updates(setup(recipe, RunFolder(path), loaded)) for recipe, path in group]
         for updates in _train(together, diverged, lambda count: on_progress and on_progress(done + count, total)):  # noqa: B023
             finish(updates)
@@ -84,11 +83,11 @@ def _train(
     return together
 
 
-def _batches_of(recipe: Recipe) -> dict[str, Any]:
+def _batches_of(recipe: Recipe, loaded: Loaded) -> dict[str, Any]:
     """What decides over batches and features; streams of several teachers do, too, and teachers that hear more."""
     chosen = recipe.model_dump(include={"task", "seed", "data", "frontend", "augment", "train", "init", "init_encoder"})
-    teachers = [RunFolder(path).recipe for path in recipe.distill.teachers] if recipe.distill else []
-    rates = {load_recipe(file).frontend.sample_rate for file in teachers if file.is_file()}
+    teachers = load_teachers(recipe, loaded)
+    rates = {teacher.info.sample_rate for teacher in teachers}
     streams = len(teachers) if recipe.distill and recipe.distill.combine.streams_per_item else 1
     return {
         **chosen,

@@ -9,20 +9,25 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
+from kdcompress.bridge import StudentSide, build_bridge
 from kdcompress.data.task import TASKS
 from kdcompress.data.text import indispensable, unit_vocabulary
 from kdcompress.errors import RecipeError, VocabularyError
 from kdcompress.files import write_text
 from kdcompress.heads import WithHeads, with_heads
+from kdcompress.hearing import hear
 from kdcompress.layers import frame_mask
 from kdcompress.losses.base import Head
+from kdcompress.model_settings import StudentConfig
 from kdcompress.run import RunFolder, TrainedRun, build_network, load_run
 from kdcompress.start import shaped_by_tokens, start_encoder_from, start_from
-from kdcompress.targets import answer, check_teacher, dev_errors, hear
+from kdcompress.targets import Source
+from kdcompress.teachers.opening import open_teacher
+from kdcompress.teachers.teacher import dev_errors
 from kdcompress_runtime.manifest import read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     from torch.utils.data import Dataset
@@ -30,11 +35,12 @@ if TYPE_CHECKING:
     from kdcompress.data.batch import Batch
     from kdcompress.data.items import Item
     from kdcompress.network import CtcNetwork
-    from kdcompress.recipe import Recipe, TrainConfig
+    from kdcompress.recipe import DistillConfig, Recipe, TrainConfig
+    from kdcompress.teachers.teacher import Teacher
     from kdcompress_runtime.vocabulary import Vocabulary
 
-    Loaded = dict[Path, TrainedRun]
-    """Teachers by the folder of their run."""
+    Loaded = dict[Path, Teacher]
+    """Teachers by where they were read."""
 
 STATISTICS_BATCHES = 8
 """Training batches from which mean and variance of the features are taken, and what heads are fitted to."""
@@ -54,7 +60,8 @@ class Trainer:
     batches: Dataset[Batch]
     dev: list[Item]
     """Items of ``data.dev``, read before the first update so that a bad one does not end a long run; or none."""
-    teachers: tuple[TrainedRun, ...]
+    sources: tuple[Source, ...]
+    """The teachers, each with what brings its answers to the student's frames and tokens."""
     start: TrainedRun | None = None
     """The run whose weights this one began with."""
 
@@ -85,7 +92,9 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
     teachers = load_teachers(recipe, {} if loaded is None else loaded)
     chosen = recipe.init or recipe.init_encoder
     start = load_run(chosen) if chosen else None
-    vocabulary = _vocabulary(recipe, teachers, start if recipe.init else None)
+    needed = indispensable(_training_texts(recipe), recipe.data.units)
+    vocabulary = _vocabulary(recipe, teachers, start if recipe.init else None, needed)
+    sources = bridged(recipe, teachers, vocabulary, needed)
     set_seed(recipe.seed)
     network = build_network(recipe, len(vocabulary))
     task = TASKS[recipe.task]
@@ -93,8 +102,8 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
         recipe,
         vocabulary,
         units_per_frame=network.units_per_frame,
-        teacher_frontends=[teacher.recipe.frontend for teacher in teachers],
-        streams=len(teachers) if recipe.distill and recipe.distill.combine.streams_per_item else 1,
+        teacher_rates=[source.info.sample_rate for source in sources if source.info.sample_rate],
+        streams=len(sources) if recipe.distill and recipe.distill.combine.streams_per_item else 1,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
@@ -105,38 +114,32 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
         _start(start, network, recipe, vocabulary)
     else:
         _set_feature_statistics(network, batches, recipe.train.steps)
-    model = with_heads(network, recipe.losses, len(vocabulary), teachers, recipe.quantization_aware)
+    model = with_heads(network, recipe.losses, len(vocabulary), sources, recipe.quantization_aware)
     optimizer = _optimizer(model, recipe.train)
     if accelerator.is_main_process:
         write_text(folder.recipe, recipe.dumps())
         write_text(folder.tokens, vocabulary.dumps())
-    for teacher in teachers:
-        teacher.network.to(accelerator.device)
+    for source in sources:
+        source.teacher.to(accelerator.device)
     model.to(accelerator.device)
-    _prepare_heads(model, recipe, batches, teachers, accelerator.device)
+    _prepare_heads(model, recipe, batches, sources, accelerator.device)
     _calibrate(model, recipe, batches, accelerator.device)
-    return Trainer(recipe, folder, accelerator, vocabulary, model, optimizer, batches, dev, teachers, start)
+    return Trainer(recipe, folder, accelerator, vocabulary, model, optimizer, batches, dev, sources, start)
 
 
-def load_teachers(recipe: Recipe, loaded: Loaded) -> tuple[TrainedRun, ...]:
-    """Read the teachers' runs and check that their frames and tokens are the student's; none without ``distill``.
+def load_teachers(recipe: Recipe, loaded: Loaded) -> tuple[Teacher, ...]:
+    """Read the teachers; none without ``distill``.
 
     Raises:
-        RunError: no finished run there.
-        RecipeError: frames of another length, tokens that differ between teachers, or a
-            schedule by accuracy over a teacher that has seen the answer.
-        VocabularyError: the teachers lack characters (or words) of the training texts.
+        RunError, TeacherError, LabelStoreError: one of them cannot be read.
+        RecipeError: a schedule by accuracy over a teacher that has seen the answer.
     """
     if recipe.distill is None:
         return ()
     for path in recipe.distill.teachers:
         if path not in loaded:
-            loaded[path] = load_run(path)
+            loaded[path] = open_teacher(path)
     teachers = tuple(loaded[path] for path in recipe.distill.teachers)
-    first = teachers[0]
-    _check_texts(first, recipe, "the teacher")
-    for teacher in teachers:
-        check_teacher(teacher, recipe, first.vocabulary)
     try:
         recipe.distill.combine.check_errors(dev_errors(teachers))
     except ValueError as error:
@@ -144,33 +147,93 @@ def load_teachers(recipe: Recipe, loaded: Loaded) -> tuple[TrainedRun, ...]:
     return teachers
 
 
-def _vocabulary(recipe: Recipe, teachers: tuple[TrainedRun, ...], start: TrainedRun | None) -> Vocabulary:
-    """Tokens of the teachers, else of the run that this one starts from, else of the training texts."""
-    if teachers:
-        return teachers[0].vocabulary
-    if start is None:
-        return _training_vocabulary(recipe)
-    _check_texts(start, recipe, "the run to start from")
-    return start.vocabulary
+def bridged(
+    recipe: Recipe, teachers: Sequence[Teacher], vocabulary: Vocabulary, needed: Collection[str]
+) -> tuple[Source, ...]:
+    """Work out how each teacher's answers become the student's.
+
+    Raises:
+        MismatchError: a difference that nothing bridges.
+        RecipeError: a loss learns from something that is not left of a teacher's answers.
+    """
+    if recipe.distill is None:
+        return ()
+    side = student_side(recipe, vocabulary)
+    sources = tuple(Source(teacher, build_bridge(side, teacher.info, needed)) for teacher in teachers)
+    for source in sources:
+        _check_losses(recipe, recipe.distill, source)
+    return sources
 
 
-def _check_texts(run: TrainedRun, recipe: Recipe, who: str) -> None:
+def student_side(recipe: Recipe, vocabulary: Vocabulary) -> StudentSide:
+    """What of a recipe decides how a teacher fits."""
+    frame = recipe.frontend.exact_shift() * recipe.model.subsampling_factor
+    lookahead = frame * recipe.model.lookahead_frames if isinstance(recipe.model, StudentConfig) else None
+    return StudentSide(
+        vocabulary=vocabulary,
+        units=recipe.data.units,
+        frame=frame,
+        sample_rate=recipe.frontend.sample_rate,
+        lookahead=lookahead,
+    )
+
+
+def _check_losses(recipe: Recipe, distill: DistillConfig, source: Source) -> None:
+    where, given = source.info.source, source.bridge.gives
+    if distill.combine.frames_alone and "log_probs" not in given:
+        raise RecipeError(
+            f"distill.combine: {distill.combine.kind} combines posteriors, and {where} gives {_names(given)} here; "
+            "use that teacher alone, or under switching"
+        )
+    for loss in recipe.losses:
+        suits = {*loss.learns_from, *(["hypotheses"] if getattr(loss, "suit_teacher", False) else [])}
+        if loss.needs_teacher and not suits & given:
+            raise RecipeError(
+                f"losses.{loss.key}: learns from {_names(suits)}, and {where} gives {_names(given)} here; "
+                f"{REMEDIES.get(min(given), 'choose another loss')}"
+            )
+
+
+REMEDIES = {
+    "codes": "use the loss codebook",
+    "hypotheses": "use the loss nbest, or leave losses out",
+    "occupancy": "use the loss occupancy",
+}
+"""What to do with a teacher that gives one thing alone."""
+
+
+def _names(answers: Collection[str]) -> str:
+    return " and ".join(name.replace("log_probs", "posteriors") for name in sorted(answers))
+
+
+def _vocabulary(
+    recipe: Recipe, teachers: Sequence[Teacher], start: TrainedRun | None, needed: Collection[str]
+) -> Vocabulary:
+    """Tokens of the run that this one starts from, else of the first teacher that suits, else of the training texts."""
+    if start is not None:
+        _check_start(start, recipe, needed)
+        return start.vocabulary
     units = recipe.data.units
-    missing = sorted(indispensable(_training_texts(recipe), units) - set(run.vocabulary.symbols))
-    if missing:
-        raise VocabularyError(
-            f"{run.folder.path}: {who} does not know {missing}, which data.train holds; "
-            f"train {who} on texts that hold them, or normalise the texts"
-        )
-    if units != run.recipe.data.units:
-        raise VocabularyError(
-            f"{run.folder.path}: tokens of {who} are {run.recipe.data.units}, here they are {units}; "
-            f"set data.units to {run.recipe.data.units}"
-        )
+    suiting = (teacher.info.vocabulary for teacher in teachers if teacher.info.units == units)
+    for vocabulary in suiting:
+        symbols = [symbol for index, symbol in enumerate(vocabulary.symbols) if index != vocabulary.blank_id]
+        # what other toolkits add, such as <unk>, is no business of a student
+        if set(needed) <= set(symbols) and not any(symbol.startswith("<") for symbol in symbols):
+            return vocabulary
+    return unit_vocabulary(_training_texts(recipe), units, recipe.data.subwords)
 
 
-def _training_vocabulary(recipe: Recipe) -> Vocabulary:
-    return unit_vocabulary(_training_texts(recipe), recipe.data.units, recipe.data.subwords)
+def _check_start(start: TrainedRun, recipe: Recipe, needed: Collection[str]) -> None:
+    if missing := sorted(set(needed) - set(start.vocabulary.symbols)):
+        raise VocabularyError(
+            f"{start.folder.path}: the run to start from does not know {missing}, which data.train holds; "
+            "train it on texts that hold them, or normalise the texts"
+        )
+    if recipe.data.units != start.recipe.data.units:
+        raise VocabularyError(
+            f"{start.folder.path}: tokens of the run to start from are {start.recipe.data.units}, here they are "
+            f"{recipe.data.units}; set data.units to {start.recipe.data.units}"
+        )
 
 
 def _training_texts(recipe: Recipe) -> Iterator[str]:
@@ -199,19 +262,19 @@ def _set_feature_statistics(network: CtcNetwork, batches: Dataset[Batch], steps:
 
 
 def _prepare_heads(
-    model: WithHeads, recipe: Recipe, batches: Dataset[Batch], teachers: tuple[TrainedRun, ...], device: torch.device
+    model: WithHeads, recipe: Recipe, batches: Dataset[Batch], sources: tuple[Source, ...], device: torch.device
 ) -> None:
     """Fit the heads that ask for it to what the teacher says of the first training batches, padding left out.
 
     Where there are several processes, all of them go on with the buffers of the first.
     """
     asking = [loss for loss in recipe.losses if loss.prepares]
-    if not asking:
+    if not asking or "hidden" not in sources[0].bridge.gives:
         return
     said = []
     for step in range(min(STATISTICS_BATCHES, recipe.train.steps)):
         heard = hear(model.network, recipe, batches[step].to(device))
-        hidden = answer(teachers[0], recipe, heard).hidden
+        hidden = sources[0].answer(heard).hidden
         said.append([block[frame_mask(heard.frame_lens, block.shape[1])].float() for block in hidden])
     frames = [torch.cat(blocks) for blocks in zip(*said, strict=True)]
     for loss in asking:

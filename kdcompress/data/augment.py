@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray  # noqa: TC002 (a NamedTuple shows it)
 
 from kdcompress.data.noise import limit_peak, mix_at_snr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from kdcompress.data.noise import Noise
     from kdcompress.recipe import AugmentConfig, SpecAugment
+
+
+class Augmented(NamedTuple):
+    """What became of a recording."""
+
+    samples: NDArray[np.float32]
+    """``(n,)`` float32 in [-1, 1]."""
+    speed: float
+    """What is heard at second t is at ``speed * t - lead_in_s`` in the recording."""
+    lead_in_s: float
+    """Seconds put in front, before the speed was changed."""
 
 
 LEAD_IN_RMS = 1e-3
@@ -31,7 +42,7 @@ def augment_waveform(
     noises: Sequence[Noise],
     rng: np.random.Generator,
     min_samples: int,
-) -> NDArray[np.float32]:
+) -> Augmented:
     """Return a copy with a lead-in, another speed, noise and gain.
 
     Args:
@@ -44,18 +55,22 @@ def augment_waveform(
     """
     import soxr
 
+    recorded = len(samples)
     if config.lead_in_s[1] > 0:
         lead_in = rng.standard_normal(int(rng.uniform(*config.lead_in_s) * sample_rate)) * LEAD_IN_RMS
         samples = np.concatenate([lead_in.astype(np.float32), samples])
+    lead_in_s = (len(samples) - recorded) / sample_rate
     speed = float(rng.choice(config.speed))
     if speed != 1.0 and len(samples) / speed >= min_samples + 1:
         samples = soxr.resample(samples, sample_rate * speed, sample_rate)
+    else:
+        speed = 1.0
     if config.noise and noises and rng.random() < config.noise.probability:
         noise = noises[int(rng.integers(len(noises)))]
         ratio = float(rng.uniform(*config.noise.snr_db))
         samples = mix_at_snr(samples, noise.samples, ratio, rng, frame=sample_rate // 50)
     gain = 10 ** (rng.uniform(*config.gain_db) / 20)
-    return limit_peak((samples * np.float32(gain)).astype(np.float32))
+    return Augmented(limit_peak((samples * np.float32(gain)).astype(np.float32)), speed, lead_in_s)
 
 
 def mask_features(  # noqa: PLR0917 (positions read well here)

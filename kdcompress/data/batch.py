@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -33,10 +33,15 @@ class Batch:
     """Seed of each item's randomness in this step, so that masks do not depend on how a batch is divided."""
     streams: Tensor
     """Which teacher's answer each item is paired with under ``multi_stream``, ``(N,)`` int64; zeros otherwise."""
-    teacher_inputs: Tensor | None = None
-    """The same items as teachers hear them, where that differs: speech of a higher sample rate."""
-    teacher_input_lens: Tensor | None = None
-    """Valid units of each of these, ``(N,)`` int64."""
+    items: Tensor
+    """Place of each item among the entries of its manifest, from 0, ``(N,)`` int64."""
+    times: Tensor
+    """``(N, 2)`` float64, factor and offset: what is heard at time t (seconds for audio, input units elsewhere) is at
+    ``factor * t - offset`` in the item as the manifest has it: its speed, and its lead-in."""
+    sample_rate: int | None = None
+    """Hz of ``inputs``; None for inputs that are no audio."""
+    others: Mapping[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Inputs and their lengths at the other sample rates that teachers hear at."""
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on ``device``."""
@@ -47,15 +52,19 @@ class Batch:
             labels=self.labels.to(device),
             label_lens=self.label_lens.to(device),
             streams=self.streams.to(device),
-            teacher_inputs=None if self.teacher_inputs is None else self.teacher_inputs.to(device),
-            teacher_input_lens=None if self.teacher_input_lens is None else self.teacher_input_lens.to(device),
+            others={rate: (inputs.to(device), lens.to(device)) for rate, (inputs, lens) in self.others.items()},
         )
 
-    def as_the_teacher_hears_it(self) -> Batch:
-        """Return the batch with the teachers' inputs in place of the student's, if they have some of their own."""
-        if self.teacher_inputs is None or self.teacher_input_lens is None:
+    def at_rate(self, sample_rate: int) -> Batch:
+        """Return the batch as a teacher of that sample rate hears it; the same noise, the same moments.
+
+        Raises:
+            KeyError: it was not read for that rate.
+        """
+        if sample_rate == self.sample_rate:
             return self
-        return replace(self, inputs=self.teacher_inputs, input_lens=self.teacher_input_lens)
+        inputs, lens = self.others[sample_rate]
+        return replace(self, inputs=inputs, input_lens=lens, sample_rate=sample_rate)
 
 
 def collate(
@@ -64,10 +73,13 @@ def collate(
     texts: Sequence[str],
     seeds: Sequence[int],
     *,
+    items: Sequence[int],
+    times: Sequence[tuple[float, float]] | None = None,
     streams: Sequence[int] | None = None,
-    teacher_inputs: Sequence[NDArray[np.float32]] | None = None,
+    sample_rate: int | None = None,
+    others: Mapping[int, Sequence[NDArray[np.float32]]] | None = None,
 ) -> Batch:
-    """Pad inputs (along their first axis) and labels to the longest of the batch."""
+    """Pad inputs (along their first axis) and labels to the longest of the batch; no ``times``: as in the manifest."""
     ids = np.zeros((len(labels), max(1, *(len(item) for item in labels))), dtype=np.int64)
     for row, item_labels in zip(ids, labels, strict=True):
         row[: len(item_labels)] = item_labels
@@ -79,8 +91,13 @@ def collate(
         texts=tuple(texts),
         seeds=tuple(seeds),
         streams=torch.tensor(streams or [0] * len(inputs)),
-        teacher_inputs=_padded(teacher_inputs) if teacher_inputs else None,
-        teacher_input_lens=torch.tensor([len(item) for item in teacher_inputs]) if teacher_inputs else None,
+        items=torch.tensor(items),
+        times=torch.tensor(times or [(1.0, 0.0)] * len(inputs), dtype=torch.float64),
+        sample_rate=sample_rate,
+        others={
+            rate: (_padded(heard), torch.tensor([len(item) for item in heard]))
+            for rate, heard in (others or {}).items()
+        },
     )
 
 

@@ -26,6 +26,8 @@ class Item:
     """One entry of a manifest with its labels and its length."""
 
     entry: ManifestEntry
+    number: int
+    """Place among the entries of the manifest, from 0; stored labels are found by it."""
     labels: tuple[int, ...]
     """Token ids of the reference."""
     units: int
@@ -65,11 +67,11 @@ def load_items(
     items: list[Item] = []
     skipped = 0
     encode = Encoder(vocabulary, text_units)
-    for entry in read_manifest(manifest):
+    for number, entry in enumerate(read_manifest(manifest)):
         labels = encode(entry.text, where=f"{manifest}, item {entry.id}")
         duration = seconds(entry) if entry.duration is None else entry.duration
         length = round(duration * units_per_second)
-        item = Item(entry, labels, length, frames_needed(labels) * units_per_frame)
+        item = Item(entry, number, labels, length, frames_needed(labels) * units_per_frame)
         problem = _problem(item, duration, max_duration, units_per_frame)
         if problem is None:
             items.append(item)

@@ -11,7 +11,6 @@ from kdcompress.data.augment import augment_waveform
 from kdcompress.data.batch import Batch, collate
 from kdcompress.data.items import Item, load_items
 from kdcompress.data.noise import read_noises
-from kdcompress.errors import RecipeError
 from kdcompress_runtime.audio import read_audio
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kdcompress.recipe import LogMelConfig, Recipe
+    from kdcompress.recipe import Recipe
     from kdcompress_runtime.manifest import ManifestEntry
     from kdcompress_runtime.vocabulary import Vocabulary
 
@@ -37,19 +36,19 @@ class TrainingBatches(Dataset[Batch]):
         vocabulary: Vocabulary,
         *,
         units_per_frame: int,
-        teacher_frontends: Sequence[LogMelConfig] = (),
+        teacher_rates: Sequence[int] = (),
         streams: int = 1,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.recipe = recipe
         self.streams = streams
-        self.teacher_rate = _teacher_rate(recipe, teacher_frontends)
+        self.other_rates = sorted({*teacher_rates} - {recipe.frontend.sample_rate})
+        self.rate = max([recipe.frontend.sample_rate, *self.other_rates])
         self.rank, self.world = rank, world
         self.items = speech_items(recipe.data.train, recipe, vocabulary, units_per_frame)
         noise = recipe.augment.noise
-        rate = self.teacher_rate or recipe.frontend.sample_rate
-        self.noises = read_noises(noise.manifest, noise.split, rate) if noise else []
+        self.noises = read_noises(noise.manifest, noise.split, self.rate) if noise else []
         self._lengths = np.array([item.units for item in self.items])
         self._epoch: tuple[int, NDArray[np.int64]] = (-1, np.zeros((0, 0), dtype=np.int64))
 
@@ -60,13 +59,17 @@ class TrainingBatches(Dataset[Batch]):
         mine = range(self.rank, len(chosen), self.world)
         items = [chosen[position][0] for position in mine]
         heard = [self._read(item, seeds[position]) for item, position in zip(items, mine, strict=True)]
+        own_rate = self.recipe.frontend.sample_rate
         return collate(
-            [student for student, _ in heard],
+            [narrowed(samples, self.rate, own_rate) for samples, _ in heard],
             [item.labels for item in items],
             [item.entry.text for item in items],
             [seeds[position] for position in mine],
+            items=[item.number for item in items],
+            times=[times for _, times in heard],
             streams=[chosen[position][1] for position in mine],
-            teacher_inputs=[teacher for _, teacher in heard if teacher is not None] or None,
+            sample_rate=own_rate,
+            others={rate: [narrowed(samples, self.rate, rate) for samples, _ in heard] for rate in self.other_rates},
         )
 
     def __len__(self) -> int:
@@ -96,42 +99,26 @@ class TrainingBatches(Dataset[Batch]):
         shuffled: NDArray[np.int64] = batches[rng.permutation(len(batches))]
         return shuffled
 
-    def _read(self, item: Item, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """The item as the student hears it and, if that differs, as the teachers do; the same noise in both."""
-        own_rate = self.recipe.frontend.sample_rate
-        rate = self.teacher_rate or own_rate
-        samples, _ = read_audio(item.entry.input, rate)
+    def _read(self, item: Item, seed: int) -> tuple[NDArray[np.float32], tuple[float, float]]:
+        """The item at the highest rate that anyone hears, and where its moments are in the recording."""
+        samples, _ = read_audio(item.entry.input, self.rate)
         rng = np.random.default_rng(seed)
-        shortest = -(-item.min_units * rate // own_rate)
-        heard = augment_waveform(samples, rate, self.recipe.augment, noises=self.noises, rng=rng, min_samples=shortest)
-        return (heard, None) if self.teacher_rate is None else (narrowed(heard, rate, own_rate), heard)
+        shortest = -(-item.min_units * self.rate // self.recipe.frontend.sample_rate)
+        augmented = augment_waveform(
+            samples, self.rate, self.recipe.augment, noises=self.noises, rng=rng, min_samples=shortest
+        )
+        return augmented.samples, (augmented.speed, augmented.lead_in_s)
 
 
 def narrowed(samples: NDArray[np.float32], rate: int, to_rate: int) -> NDArray[np.float32]:
     """Resample so that frames stay synchronous: sample n of ``rate`` is sample ``n * to_rate / rate``, none is lost."""
     import soxr
 
+    if rate == to_rate:
+        return samples
     length = -(-len(samples) * to_rate // rate)
     found = soxr.resample(samples, rate, to_rate).astype(np.float32)
     return np.pad(found[:length], (0, max(0, length - len(found))))
-
-
-def _teacher_rate(recipe: Recipe, teacher_frontends: Sequence[LogMelConfig]) -> int | None:
-    """Sample rate at which teachers hear, if one of them hears at another rate than the student.
-
-    Raises:
-        RecipeError: they hear at several rates, or at a lower one than the student.
-    """
-    own = recipe.frontend.sample_rate
-    others = {frontend.sample_rate for frontend in teacher_frontends} - {own}
-    if not others:
-        return None
-    if len(others) > 1 or min(others) < own:
-        raise RecipeError(
-            f"the teachers hear at {sorted(others)} Hz and the student at {own} Hz; "
-            "give the teachers one rate, not below the student's"
-        )
-    return others.pop()
 
 
 def speech_items(manifest: Path, recipe: Recipe, vocabulary: Vocabulary, units_per_frame: int) -> list[Item]:
@@ -148,14 +135,22 @@ def speech_items(manifest: Path, recipe: Recipe, vocabulary: Vocabulary, units_p
     )
 
 
-def evaluation_batches(items: Sequence[Item], recipe: Recipe) -> Iterator[Batch]:
-    """Batches without augmentation, longest items together; every item once."""
+def evaluation_batches(items: Sequence[Item], recipe: Recipe, rates: Sequence[int] = ()) -> Iterator[Batch]:
+    """Batches without augmentation, longest items together; every item once; at the ``rates`` of teachers, too."""
     ordered = sorted(items, key=lambda item: -item.units)
-    size = recipe.train.batch_size
+    size, own_rate = recipe.train.batch_size, recipe.frontend.sample_rate
     for start in range(0, len(ordered), size):
         part = ordered[start : start + size]
-        inputs = [read_audio(item.entry.input, recipe.frontend.sample_rate)[0] for item in part]
-        yield collate(inputs, [i.labels for i in part], [i.entry.text for i in part], [0] * len(part))
+        heard = {rate: [read_audio(item.entry.input, rate)[0] for item in part] for rate in {own_rate, *rates}}
+        yield collate(
+            heard.pop(own_rate),
+            [item.labels for item in part],
+            [item.entry.text for item in part],
+            [0] * len(part),
+            items=[item.number for item in part],
+            sample_rate=own_rate,
+            others=heard,
+        )
 
 
 def _seconds(entry: ManifestEntry) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kdcompress.data.speech import TrainingBatches, evaluation_batches, speech_items
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from kdcompress.data.batch import Batch
@@ -22,12 +22,12 @@ class Task:
     """Readers of one kind of input."""
 
     training_batches: Callable[..., TrainingBatches]
-    """``(recipe, vocabulary, *, units_per_frame, teacher_frontends, streams, rank, world)``; batch k is a function of
+    """``(recipe, vocabulary, *, units_per_frame, teacher_rates, streams, rank, world)``; batch k is a function of
     seed and k."""
     items: Callable[[Path, Recipe, Vocabulary, int], list[Item]]
     """Items of a manifest: ``(manifest, recipe, vocabulary, units_per_frame)``."""
-    evaluation_batches: Callable[[Sequence[Item], Recipe], Iterator[Batch]]
-    """Every item once, not augmented."""
+    evaluation_batches: Callable[..., Iterator[Batch]]
+    """``(items, recipe, rates=())``: every item once, not augmented; for teachers at other sample rates, too."""
 
 
 TASKS = {"speech": Task(TrainingBatches, speech_items, evaluation_batches)}

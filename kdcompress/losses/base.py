@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
@@ -17,16 +17,53 @@ if TYPE_CHECKING:
     from kdcompress.network import Outputs
 
 
+class Hypotheses(NamedTuple):
+    """Texts for the items of a batch, any number for each."""
+
+    items: Tensor
+    """Item that each is about, ``(H,)`` int64."""
+    labels: Tensor
+    """Its tokens, padded, ``(H, U)`` int64."""
+    label_lens: Tensor
+    """Valid tokens, ``(H,)`` int64; zero is allowed."""
+    weights: Tensor
+    """``(H,)`` float32; those of an item sum to one."""
+
+
+Answer = Literal["log_probs", "hidden", "occupancy", "codes", "hypotheses"]
+"""Fields of ``TeacherSignals`` that a teacher may fill."""
+
+
 @dataclass(frozen=True)
 class TeacherSignals:
-    """What a teacher, or several together, say about a batch; no gradient."""
+    """What a teacher, or several together, say about a batch, in the student's frames and tokens; no gradient.
 
-    log_probs: Tensor
-    """``(N, T, V)`` float32, the student's frames and tokens."""
+    A network gives ``log_probs`` and ``hidden``. Labels that were stored give what they were stored as, and a teacher
+    whose tokens cannot become the student's gives ``hypotheses`` alone.
+    """
+
+    log_probs: Tensor | None = None
+    """``(N, T, V)`` float32."""
     hidden: tuple[Tensor, ...] = ()
     """``(N, T, D)`` for each block, if one teacher spoke; empty for a combination."""
     wait_frames: int = 0
     """How much later than the teacher this student can answer, by the kind of teacher and the student's look-ahead."""
+    occupancy: Tensor | None = None
+    """Probability that frame t belongs to label u of the reference, ``(N, T, U)`` float32."""
+    codes: Tensor | None = None
+    """Entry of each codebook, ``(N, T, C)`` int64; -100 in padding."""
+    hypotheses: Hypotheses | None = None
+    """Texts in the student's tokens."""
+
+    def posteriors(self) -> Tensor:
+        """Return ``log_probs``, for whoever needs them.
+
+        Raises:
+            ValueError: the teacher does not give any.
+        """
+        if self.log_probs is None:
+            raise ValueError("this needs a teacher's posteriors, and the teacher gives none")
+        return self.log_probs
 
 
 @dataclass(frozen=True)
@@ -62,6 +99,14 @@ class Signals:
             raise ValueError("this loss needs a teacher's signals")
         return self.teacher
 
+    def posteriors(self) -> Tensor:
+        """Return the teacher's log-probabilities ``(N, T, V)``, for a loss that needs them.
+
+        Raises:
+            ValueError: there is no teacher, or it gives none.
+        """
+        return self.taught().posteriors()
+
     def from_head(self) -> Tensor:
         """Return what the head said, for a loss that has one.
 
@@ -83,6 +128,8 @@ class Shapes:
     """Width of each of the student's blocks."""
     teacher_hidden_dims: tuple[int, ...] = ()
     """Width of each of the teacher's blocks; empty unless there is one teacher."""
+    teacher_codebooks: tuple[int, int] | None = None
+    """Number of codebooks and of entries of each, where the teacher's labels were stored as codes."""
 
 
 class Head(nn.Module, ABC):
@@ -119,6 +166,8 @@ class LossConfig(Settings):
 
     needs_teacher: ClassVar[bool] = False
     """Whether ``Signals.teacher`` must be there."""
+    learns_from: ClassVar[tuple[Answer, ...]] = ("log_probs",)
+    """Fields of ``Signals.teacher`` any one of which will do, the best first."""
     views: ClassVar[int] = 1
     """Differently masked copies of each item that the student must answer; the copies stand one after the other."""
     prepares: ClassVar[bool] = False

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch.nn import functional as F  # noqa: N812
 
-from kdcompress.losses.base import Head, LossConfig, Shapes, Signals
+from kdcompress.losses.base import Answer, Head, LossConfig, Shapes, Signals
 from kdcompress.losses.frames import delay
 from kdcompress.losses.projection import Projection
 
@@ -133,6 +133,7 @@ class CodebookLoss(LossConfig):
 
     needs_teacher: ClassVar[bool] = True
     prepares: ClassVar[bool] = True
+    learns_from: ClassVar[tuple[Answer, ...]] = ("codes", "hidden")
 
     kind: Literal["codebook"] = "codebook"
     """Selects this loss."""

@@ -101,7 +101,7 @@ class DelayTolerantLoss(FrameLoss):
 
     def __call__(self, signals: Signals) -> Tensor:
         """See the file."""
-        teacher, lens = signals.taught().log_probs, signals.frame_lens
+        teacher, lens = signals.posteriors(), signals.frame_lens
         chosen = self.chosen(teacher, lens, signals.blank_id)
         delays = range(self.delay_frames, self.delay_frames + self.max_delay + 1)
         divergences, item, frame = delayed_divergences(signals.log_probs, teacher, lens, chosen, delays)

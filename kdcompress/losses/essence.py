@@ -96,7 +96,7 @@ class EssenceLoss(FrameLoss):
 
     def __call__(self, signals: Signals) -> Tensor:
         """See ``essence_kl``."""
-        teacher = signals.taught().log_probs
+        teacher = signals.posteriors()
         pairs = self.pairs(signals.log_probs, teacher, signals.frame_lens, signals.blank_id)
         kept = essence_tokens(pairs.teacher, self.top_k, self.mass)
         return essence_kl(pairs, kept, self.renormalise, self.temperature)

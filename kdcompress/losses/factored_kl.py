@@ -62,6 +62,6 @@ class FactoredKlLoss(FrameLoss):
 
     def __call__(self, signals: Signals) -> Tensor:
         """See ``factored_kl``."""
-        teacher = signals.taught().log_probs
+        teacher = signals.posteriors()
         pairs = self.pairs(signals.log_probs, teacher, signals.frame_lens, signals.blank_id)
         return factored_kl(pairs, signals.blank_id, self.blank, self.tokens)

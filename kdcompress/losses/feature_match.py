@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 from torch.nn import functional as F  # noqa: N812
 
-from kdcompress.losses.base import Head, LossConfig, Shapes, Signals
+from kdcompress.losses.base import Answer, Head, LossConfig, Shapes, Signals
 from kdcompress.losses.frames import delay
 from kdcompress.losses.projection import Projection
 
@@ -63,6 +63,7 @@ class FeatureMatchLoss(LossConfig):
     """Distance between hidden representations."""
 
     needs_teacher: ClassVar[bool] = True
+    learns_from: ClassVar[tuple[Answer, ...]] = ("hidden",)
 
     kind: Literal["feature_match"] = "feature_match"
     """Selects this loss."""
@@ -87,7 +88,7 @@ class FeatureMatchLoss(LossConfig):
         teacher = signals.taught()
         weights = None
         if self.frame_weights == "nonblank":
-            weights = 1 - teacher.log_probs[:, :, signals.blank_id].detach().float().exp()
+            weights = 1 - teacher.posteriors()[:, :, signals.blank_id].detach().float().exp()
         return feature_match(
             signals.from_head(),
             teacher.hidden[self.teacher_layer],

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from torch.nn import functional as F  # noqa: N812
 
 from kdcompress.losses.frames import FrameLoss, Pairs
+from kdcompress.losses.nbest import nbest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +44,8 @@ class FrameKlLoss(FrameLoss):
     """Softens both sides; the gradient is scaled back by its square."""
 
     suit_teacher: bool = False
-    """Whether ``delay_frames`` is chosen by the kind of teacher and the student's look-ahead (``docs/methods.md``)."""
+    """Whether ``delay_frames`` is chosen by the kind of teacher and the student's look-ahead (``docs/methods.md``), and
+    a teacher that gives texts alone is learned from by CTC on these."""
 
     @model_validator(mode="after")
     def _check(self) -> FrameKlLoss:
@@ -57,5 +59,7 @@ class FrameKlLoss(FrameLoss):
         """See ``frame_kl``."""
         teacher = signals.taught()
         delay = teacher.wait_frames if self.suit_teacher else self.delay_frames
-        pairs = self.pairs(signals.log_probs, teacher.log_probs, signals.frame_lens, signals.blank_id, delay)
+        if self.suit_teacher and teacher.log_probs is None and teacher.hypotheses is not None:
+            return nbest(signals.log_probs, signals.frame_lens, teacher.hypotheses, signals.blank_id)
+        pairs = self.pairs(signals.log_probs, teacher.posteriors(), signals.frame_lens, signals.blank_id, delay)
         return frame_kl(pairs, self.temperature)

@@ -45,5 +45,5 @@ class GuidedCtcLoss(FrameLoss):
 
     def __call__(self, signals: Signals) -> Tensor:
         """See ``guided_ctc``."""
-        guide = signals.taught().log_probs
+        guide = signals.posteriors()
         return guided_ctc(self.pairs(signals.log_probs, guide, signals.frame_lens, signals.blank_id))

@@ -89,6 +89,6 @@ class InterKdLoss(InterCtcLoss):
 
     def of_head(self, said: Tensor, signals: Signals) -> Tensor:
         """With the teacher's part."""
-        target = signals.taught().log_probs
+        target = signals.posteriors()
         pairs = pair_frames(said, target, signals.frame_lens, delay_frames=self.delay_frames, blank_id=signals.blank_id)
         return super().of_head(said, signals) + self.teacher * frame_kl(pairs)

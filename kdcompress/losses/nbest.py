@@ -7,32 +7,19 @@ they were normalised was not seen). The texts come from a beam search on the CPU
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch.nn import functional as F  # noqa: N812
 
-from kdcompress.losses.base import LossConfig
+from kdcompress.losses.base import Answer, Hypotheses, LossConfig
 from kdcompress_runtime.decoders import BeamDecoder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from kdcompress.losses.base import Signals
-
-
-class Hypotheses(NamedTuple):
-    """Texts for the items of a batch, any number for each."""
-
-    items: Tensor
-    """Item that each is about, ``(H,)`` int64."""
-    labels: Tensor
-    """Its tokens, padded, ``(H, U)`` int64."""
-    label_lens: Tensor
-    """Valid tokens, ``(H,)`` int64; zero is allowed."""
-    weights: Tensor
-    """``(H,)`` float32; those of an item sum to one."""
 
 
 def best_hypotheses(
@@ -95,6 +82,7 @@ class NbestLoss(LossConfig):
     """CTC on the teacher's N best texts."""
 
     needs_teacher: ClassVar[bool] = True
+    learns_from: ClassVar[tuple[Answer, ...]] = ("hypotheses", "log_probs")
 
     kind: Literal["nbest"] = "nbest"
     """Selects this loss."""
@@ -111,11 +99,13 @@ class NbestLoss(LossConfig):
 
     def __call__(self, signals: Signals) -> Tensor:
         """See ``nbest``."""
-        hypotheses = best_hypotheses(
-            signals.taught().log_probs,
-            signals.frame_lens,
-            size=self.size,
-            beam_width=self.beam_width,
-            blank_id=signals.blank_id,
-        )
+        hypotheses = signals.taught().hypotheses
+        if hypotheses is None:
+            hypotheses = best_hypotheses(
+                signals.posteriors(),
+                signals.frame_lens,
+                size=self.size,
+                beam_width=self.beam_width,
+                blank_id=signals.blank_id,
+            )
         return nbest(signals.log_probs, signals.frame_lens, hypotheses, signals.blank_id)

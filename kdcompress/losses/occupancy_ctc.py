@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from kdcompress.losses.base import LossConfig
+from kdcompress.losses.base import Answer, LossConfig
 from kdcompress.losses.frames import delay
 from kdcompress.occupancy import label_occupancy
 
@@ -59,6 +59,7 @@ class OccupancyCtcLoss(LossConfig):
     """Cross-entropy to the teacher's soft alignment of the reference."""
 
     needs_teacher: ClassVar[bool] = True
+    learns_from: ClassVar[tuple[Answer, ...]] = ("occupancy", "log_probs")
 
     kind: Literal["occupancy"] = "occupancy"
     """Selects this loss."""
@@ -68,7 +69,9 @@ class OccupancyCtcLoss(LossConfig):
     def __call__(self, signals: Signals) -> Tensor:
         """See ``occupancy_ctc``."""
         reference = (signals.frame_lens, signals.labels, signals.label_lens)
-        occupancy = label_occupancy(signals.taught().log_probs, *reference, signals.blank_id)
+        occupancy = signals.taught().occupancy
+        if occupancy is None:
+            occupancy = label_occupancy(signals.posteriors(), *reference, signals.blank_id)
         return occupancy_ctc(
             signals.log_probs, occupancy, *reference, blank_id=signals.blank_id, delay_frames=self.delay_frames
         )

@@ -35,6 +35,6 @@ class SkdLoss(FrameLoss):
 
     def __call__(self, signals: Signals) -> Tensor:
         """See ``skd``."""
-        teacher = signals.taught().log_probs
+        teacher = signals.posteriors()
         pairs = self.pairs(signals.log_probs, teacher, signals.frame_lens, signals.blank_id)
         return skd(pairs, self.temperature)

@@ -147,7 +147,7 @@ class TokenKlLoss(LossConfig):
         """See ``token_kl``."""
         pooled = pool_labels(
             signals.log_probs,
-            signals.taught().log_probs,
+            signals.posteriors(),
             signals.frame_lens,
             signals.labels,
             signals.label_lens,

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from kdcompress.hearing import Heard
     from kdcompress.network import CtcNetwork
     from kdcompress.pruning.groups import Group
-    from kdcompress.targets import Heard
 
 
 def loss_on(network: CtcNetwork, heard: Heard, blank_id: int) -> Tensor:

@@ -18,6 +18,7 @@ from kdcompress.checkpoint import write_tensors
 from kdcompress.data.task import TASKS
 from kdcompress.errors import RecipeError, RunError
 from kdcompress.files import file_sha256, write_text
+from kdcompress.hearing import hear
 from kdcompress.layers import count_parameters
 from kdcompress.losses.ctc import CtcLoss
 from kdcompress.measure import measure
@@ -28,17 +29,16 @@ from kdcompress.pruning.surgery import without_blocks, without_channels
 from kdcompress.recipe import Recipe
 from kdcompress.run import RunFolder, build_network, load_student
 from kdcompress.students.base import Student
-from kdcompress.targets import hear
 from kdcompress_runtime.errors import OptionsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from kdcompress.hearing import Heard
     from kdcompress.pruning.groups import Group
     from kdcompress.pruning.surgery import Weights
     from kdcompress.run import TrainedRun
-    from kdcompress.targets import Heard
 
 MULTIPLE = 8
 """Channels that are kept come in multiples of it where there are enough: int8 kernels compute them side by side."""
@@ -134,7 +134,7 @@ class _Pruning:
         changed = {"distill": None, "losses": (CtcLoss(),), "quantization_aware": None} | NOT_STARTED
         recipe = run.recipe.model_copy(update=changed)
         read = TASKS[recipe.task].training_batches(
-            recipe, run.vocabulary, units_per_frame=run.network.units_per_frame, teacher_frontends=[]
+            recipe, run.vocabulary, units_per_frame=run.network.units_per_frame, teacher_rates=[]
         )
         network = run.network
         if not isinstance(network, Student):

@@ -70,6 +70,11 @@ class Combination(Settings):
         """Whether an epoch holds every item once for each teacher."""
         return False
 
+    @property
+    def frames_alone(self) -> bool:
+        """Whether answers are combined frame by frame, so that each teacher must give posteriors."""
+        return False
+
     @abstractmethod
     def __call__(self, answers: Sequence[Answer], situation: Situation) -> TeacherSignals:
         """Ask the teachers that are needed, and return one answer."""
@@ -135,6 +140,11 @@ class MultiStream(Combination):
     kind: Literal["multi_stream"] = "multi_stream"
     """Selects this."""
 
+    @property
+    def frames_alone(self) -> bool:
+        """See ``Combination.frames_alone``."""
+        return True
+
     def check(self, teachers: int) -> None:
         """See ``Combination.check``."""
         if teachers < 2:
@@ -152,7 +162,7 @@ class MultiStream(Combination):
             mine = (situation.streams == index).nonzero()[:, 0]
             if not len(mine):
                 continue
-            said = answer(mine).log_probs
+            said = answer(mine).posteriors()
             if log_probs is None:
                 log_probs = said.new_zeros((len(situation.streams), *said.shape[1:]))
             log_probs[mine] = said
@@ -171,6 +181,11 @@ class Interpolation(Combination):
     average: Literal["prob", "log"] = "prob"
     """Of probabilities, or of their logarithms (product of experts)."""
 
+    @property
+    def frames_alone(self) -> bool:
+        """See ``Combination.frames_alone``."""
+        return True
+
     def check(self, teachers: int) -> None:
         """See ``Combination.check``."""
         if teachers < 2:
@@ -182,7 +197,7 @@ class Interpolation(Combination):
 
     def __call__(self, answers: Sequence[Answer], situation: Situation) -> TeacherSignals:  # noqa: ARG002
         """Every teacher is asked."""
-        said = torch.stack([answer(None).log_probs for answer in answers])
+        said = torch.stack([answer(None).posteriors() for answer in answers])
         weights = said.new_tensor(self.weights or (1.0,) * len(answers))[:, None, None, None]
         weights = weights / weights.sum()
         if self.average == "prob":
@@ -200,6 +215,11 @@ class Hybrid(Combination):
     kind: Literal["hybrid"] = "hybrid"
     """Selects this."""
 
+    @property
+    def frames_alone(self) -> bool:
+        """See ``Combination.frames_alone``."""
+        return True
+
     def check(self, teachers: int) -> None:
         """See ``Combination.check``."""
         if teachers != 2:
@@ -207,7 +227,7 @@ class Hybrid(Combination):
 
     def __call__(self, answers: Sequence[Answer], situation: Situation) -> TeacherSignals:
         """See the class."""
-        where, what = answers[0](None).log_probs, answers[1](None).log_probs
+        where, what = answers[0](None).posteriors(), answers[1](None).posteriors()
         reference = (situation.frame_lens, situation.labels, situation.label_lens, situation.blank_id)
         # teachers are asked under autocast; in bfloat16 the products would not sum to one
         with torch.autocast(where.device.type, enabled=False):

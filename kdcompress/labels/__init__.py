@@ -1,0 +1,1 @@
+"""Teacher labels, written once and read at any speed."""
