@@ -164,8 +164,9 @@ class MultiStream(Combination):
                 continue
             said = answer(mine).posteriors()
             if log_probs is None:
-                log_probs = said.new_zeros((len(situation.streams), *said.shape[1:]))
-            log_probs[mine] = said
+                frames = int(situation.frame_lens.max())
+                log_probs = said.new_zeros((len(situation.streams), frames, said.shape[2]))
+            log_probs[mine, : said.shape[1]] = said
         if log_probs is None:
             raise ValueError("no item of the batch belongs to a stream")
         return TeacherSignals(log_probs)

@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from kdcompress import losses
 from kdcompress.distill import fit, loss_of
 from kdcompress.errors import RecipeError
+from kdcompress.hearing import hear
 from kdcompress.losses import AnyLoss
 from kdcompress.losses.base import Shapes, Signals, TeacherSignals
 from kdcompress.losses.codebook import fit_codebooks
 from kdcompress.network import Outputs
 from kdcompress.run import RunFolder
-from kdcompress.targets import answer, hear
 from kdcompress.trainer import Trainer, setup
 
 CLASSES = {one.model_fields["kind"].default: one for one in get_args(get_args(AnyLoss)[0])}
@@ -72,8 +72,8 @@ def test_from_the_recipe_to_the_gradient(kind, make_recipe, runs, tmp_path):
     assert gradients["network.subsampling.conv.weight"].abs().max() > 0
     for name, gradient in gradients.items():
         assert not name.startswith("heads.") or gradient is not None, name
-    for teacher in trainer.teachers:
-        assert all(parameter.grad is None for parameter in teacher.network.parameters())
+    for source in trainer.sources:
+        assert all(parameter.grad is None for parameter in source.teacher.network.parameters())
 
 
 @KINDS
@@ -181,7 +181,7 @@ def seen_frames(trainer: Trainer) -> torch.Tensor:
     frames = []
     for step in range(trainer.recipe.train.steps):
         heard = hear(trainer.network, trainer.recipe, trainer.batches[step])
-        block = answer(trainer.teachers[0], trainer.recipe, heard).hidden[-1]
+        block = trainer.sources[0].answer(heard).hidden[-1]
         frames += [block[item, :length] for item, length in enumerate(heard.frame_lens.tolist())]
     return torch.cat(frames)
 

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from kdcompress.distill import fit
 from kdcompress.errors import RecipeError, RunError
 from kdcompress.follow_up import prune_recipe
+from kdcompress.hearing import hear
 from kdcompress.model_settings import ModelConfig
 from kdcompress.pruning import PruneOptions, prune_run, pruned_folder
 from kdcompress.pruning.groups import depthwise_name, groups_of
@@ -22,7 +23,6 @@ from kdcompress.pruning.surgery import later, without_blocks, without_channels
 from kdcompress.run import RunFolder, load_run, load_student
 from kdcompress.students import build_student
 from kdcompress.students.base import spread
-from kdcompress.targets import hear
 from kdcompress.trainer import setup
 from kdcompress_runtime.errors import OptionsError
 
