@@ -10,6 +10,8 @@ import torch
 from kdcompress.data.augment import mask_features
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from kdcompress.data.batch import Batch
@@ -35,8 +37,8 @@ class Heard:
     """``(views * N,)``."""
     views: int
     """Differently masked copies of the batch, one after the other."""
-    answers: dict[str, Said] = field(default_factory=dict)
-    """What teachers have said of all of it already, by their fingerprints."""
+    answers: dict[Path, Said] = field(default_factory=dict)
+    """What teachers have said of all of it already, by where they were read."""
 
     def at_rate(self, sample_rate: int | None) -> Batch:
         """Return the batch as a teacher of that sample rate hears it, unmasked, each item once.

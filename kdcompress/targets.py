@@ -38,7 +38,7 @@ class Source:
         lens = heard.frame_lens if items is None else heard.frame_lens[items]
         if items is not None:
             return self.bridge(self.teacher.answer(heard, items), lens)
-        key = self.info.fingerprint
+        key = self.info.source
         if key not in heard.answers:
             heard.answers[key] = self.teacher.answer(heard)
         return self.bridge(heard.answers[key], lens)
