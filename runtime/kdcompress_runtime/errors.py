@@ -27,6 +27,14 @@ class BundleUnsafeError(BundleError):
     """The bundle holds what no bundle needs: paths that lead elsewhere, links, entries that unpack to gigabytes."""
 
 
+class ForeignVocabularyError(KdcompressError, ValueError):
+    """The token table of a model from elsewhere is missing, damaged, or does not fit the model."""
+
+
+class SeveralLanguagesError(ForeignVocabularyError):
+    """The token table of a model from elsewhere is one of several languages."""
+
+
 class ModelError(KdcompressError, RuntimeError):
     """The model of a bundle cannot be loaded or run."""
 

@@ -12,16 +12,17 @@ import onnx
 import pytest
 import torch
 
+from kdcompress.teachers.quiet import quiet_and_offline
 from kdcompress_export.bundle_writer import write_bundle
 from kdcompress_export.errors import ForeignModelError, ParityError, UnsupportedModelError
 from kdcompress_export.importers import hugging_face
 from kdcompress_export.importers.hf_folder import read_vocabulary
 from kdcompress_export.importers.hugging_face import import_hugging_face
-from kdcompress_export.importers.quiet import quiet_and_offline
-from kdcompress_export.importers.symbols import make_vocabulary, parse_tokens
 from kdcompress_export.streams import speech_like_noise
 from kdcompress_runtime import Recognizer
 from kdcompress_runtime.bundle import METADATA_FILE, TOKENS_FILE, ModelFile, sha256
+from kdcompress_runtime.errors import ForeignVocabularyError
+from kdcompress_runtime.foreign_tokens import make_vocabulary, parse_tokens
 from kdcompress_runtime.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -376,7 +377,7 @@ def test_vocabularies_of_several_languages_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_symbols_that_no_table_can_hold_are_refused(symbols: list[str], delimiter: str | None, message: str) -> None:
-    with pytest.raises(ForeignModelError, match=message):
+    with pytest.raises(ForeignVocabularyError, match=message):
         make_vocabulary(dict(enumerate(symbols)), 3, 0, source="vocab.json", delimiter=delimiter)
 
 
@@ -385,9 +386,9 @@ def test_token_tables_of_other_toolkits() -> None:
     assert table == {0: "<blk>", 1: "▁", 2: "<space>", 3: "1", 4: "a", 5: "#0"}
     del table[2]
     assert make_vocabulary({**table, 2: "b"}, 5, 0, source="tokens.txt").symbols == ("<blk>", "▁", "b", "1", "a")
-    with pytest.raises(ForeignModelError, match="line 2: expected"):
+    with pytest.raises(ForeignVocabularyError, match="line 2: expected"):
         parse_tokens("a 0\nb\n", "tokens.txt")
-    with pytest.raises(ForeignModelError, match="second time"):
+    with pytest.raises(ForeignVocabularyError, match="second time"):
         parse_tokens("a 0\nb 0\n", "tokens.txt")
 
 

@@ -15,12 +15,12 @@ from onnx import TensorProto, helper, numpy_helper, parser
 from torch import nn
 
 from kdcompress.recipe import LogMelConfig
+from kdcompress.teachers.features import Recipe, compute
 from kdcompress_export.bundle_writer import write_bundle
 from kdcompress_export.errors import ForeignModelError, MissingFieldsError, ParityError, UnsupportedModelError
 from kdcompress_export.graphs import FEATURE_NORM_MARK, FRONTEND_MARK
 from kdcompress_export.importers import onnx_file
 from kdcompress_export.importers.description import FIELDS, HELP, OnnxDescription
-from kdcompress_export.importers.features import Recipe, compute
 from kdcompress_export.importers.frontend_graph import frontend_model
 from kdcompress_export.importers.onnx_file import compare_features, import_onnx
 from kdcompress_export.quantization.static import plan_nodes

@@ -15,7 +15,8 @@ from kdcompress_evaluation.onnx_file import read_onnx
 from kdcompress_evaluation.systems.base import Item, LiveStream, Recognised, no_stream
 from kdcompress_evaluation.systems.files import choose, hash_file, precision_of
 from kdcompress_evaluation.variants import VariantInfo
-from kdcompress_runtime.errors import BundleError, ModelError, OptionsError
+from kdcompress_runtime.errors import BundleError, ForeignVocabularyError, ModelError, OptionsError
+from kdcompress_runtime.hf_vocabulary import read_hf_vocabulary
 from kdcompress_runtime.model import SessionOptions
 
 if TYPE_CHECKING:
@@ -130,25 +131,11 @@ class _Spelling:
         Raises:
             BundleError: missing, damaged, or of several languages.
         """
-        table = _read(folder / VOCABULARY)
-        if (folder / "added_tokens.json").is_file():
-            table |= _read(folder / "added_tokens.json")
-        settings: dict[str, Any] = {}
-        for name in ("special_tokens_map.json", TOKENIZER):
-            if (folder / name).is_file():
-                settings |= _read(folder / name)
-        if not table or not all(isinstance(index, int) for index in table.values()):
-            raise BundleError(
-                f"{folder / VOCABULARY}: expected symbols and their ids, of one language; save the tokenizer again"
-            )
-        symbols = {index: symbol for symbol, index in table.items()}
-        for index, added in dict(settings.get("added_tokens_decoder") or {}).items():
-            symbols.setdefault(int(index), str(added.get("content", "")))
-        blank = _token(settings.get("pad_token")) or "<pad>"
-        if blank not in symbols.values():
-            raise BundleError(f"{folder / VOCABULARY} has no {blank!r}, the token for blank; save the tokenizer again")
-        delimiter = _token(settings.get("word_delimiter_token", "|"))
-        return cls(symbols, blank, delimiter, lower=bool(settings.get("do_lower_case", False)))
+        try:
+            read = read_hf_vocabulary(folder)
+        except ForeignVocabularyError as error:
+            raise BundleError(str(error)) from error
+        return cls(dict(read.symbols), read.blank, read.delimiter, lower=read.lower)
 
     def text(self, ids: list[int]) -> str:
         """Spell one best id a frame.
@@ -231,10 +218,3 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise BundleError(f"{file}: expected a JSON object; save the model again")
     return row
-
-
-def _token(token: object) -> str | None:
-    """A token's spelling; it may be saved as text or as an object with its ``content``."""
-    if isinstance(token, dict):
-        token = token.get("content")
-    return token if isinstance(token, str) else None

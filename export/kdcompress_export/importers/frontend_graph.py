@@ -9,15 +9,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from kdcompress.frontend import folded_matrices
 from kdcompress.kaldi import LOG_FLOOR, PREEMPHASIS
+from kdcompress.teachers.features import DEVIATION_GUARD, INT16_SCALE, NEMO_GUARD, slaney_weights
 from kdcompress_export.convert import OPSET
 from kdcompress_export.graphs import FEATURE_NORM_MARK, FRONTEND_MARK
-from kdcompress_export.importers.features import DEVIATION_GUARD, INT16_SCALE, NEMO_GUARD, slaney_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto, NodeProto
 
-    from kdcompress_export.importers.features import Recipe
+    from kdcompress.teachers.features import Recipe
 
 IR_VERSION = 8
 """Of opset 18."""

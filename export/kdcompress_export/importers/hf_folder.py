@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from kdcompress_export.errors import ForeignModelError, UnsupportedModelError
-from kdcompress_export.importers.symbols import make_vocabulary
+from kdcompress_export.importers.symbols import reading_tokens
+from kdcompress_runtime.hf_vocabulary import read_hf_vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +21,6 @@ WEIGHTS, SHARDS = "model.safetensors", "model.safetensors.index.json"
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack")
 _EXTRACTOR_FILES = ("preprocessor_config.json", "processor_config.json")
 _RAW_AUDIO = "Wav2Vec2FeatureExtractor"
-_SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "cls_token", "mask_token")
 
 
 @dataclass(frozen=True)
@@ -129,70 +129,5 @@ def read_vocabulary(folder: Path, size: int, pad_token_id: object) -> Vocabulary
         ForeignModelError: no readable table, or it does not fit the model.
         UnsupportedModelError: a table of several languages.
     """
-    settings = _settings(folder)
-    file, table = _table(folder)
-    languages = [key for key, value in table.items() if isinstance(value, dict)]
-    if languages:
-        raise UnsupportedModelError(
-            f"{file} holds a table for each of {', '.join(languages[:3])}...; save the tokenizer of one language "
-            "(`tokenizer.set_target_lang(...)`) together with that language's weights"
-        )
-    if not all(isinstance(value, int) and not isinstance(value, bool) and value >= 0 for value in table.values()):
-        raise ForeignModelError(f"{file}: expected symbols and their ids; save the tokenizer again")
-    twice = sorted(symbol for symbol, index in table.items() if list(table.values()).count(index) > 1)
-    if twice:
-        raise ForeignModelError(f"{file} gives the symbols {twice[:5]} one id; every symbol needs its own")
-    pad = _text(settings.get("pad_token")) or "<pad>"
-    if pad not in table:
-        raise ForeignModelError(f"{file} has no {pad!r}, the padding token that a CTC model answers for blank")
-    if isinstance(pad_token_id, int) and table[pad] != pad_token_id:
-        raise ForeignModelError(
-            f"{CONFIG} says that token {pad_token_id} is the blank (pad_token_id), {file} gives {pad!r} the id "
-            f"{table[pad]}; correct the one that is wrong"
-        )
-    special = {_text(settings.get(name)) for name in _SPECIAL} | {pad, "<s>", "</s>", "<unk>"}
-    added = {str(row.get("content")) for row in dict(settings.get("added_tokens_decoder") or {}).values()}
-    return make_vocabulary(
-        {index: symbol for symbol, index in table.items()},
-        size,
-        table[pad],
-        source=str(file),
-        delimiter=_text(settings.get("word_delimiter_token", "|")),
-        extra={name for name in special | added if name},
-    )
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        if (folder / name).is_file():
-            found |= read_json(folder / name)
-    return found
-
-
-def _table(folder: Path) -> tuple[Path, dict[str, Any]]:
-    if (folder / "vocab.json").is_file():
-        file, table = folder / "vocab.json", read_json(folder / "vocab.json")
-        added = folder / "added_tokens.json"
-        return file, {**table, **(read_json(added) if added.is_file() else {})}
-    file = folder / "tokenizer.json"
-    if not file.is_file():
-        raise ForeignModelError(f"{folder}: no vocab.json and no tokenizer.json; save the model's tokenizer there, too")
-    row = read_json(file)
-    listed: object = row.get("model", {}).get("vocab") if isinstance(row.get("model"), dict) else None
-    if isinstance(listed, list):  # sentencepiece: pairs of symbol and score
-        listed = {pair[0]: index for index, pair in enumerate(listed)}
-    if not isinstance(listed, dict):
-        raise ForeignModelError(f"{file} holds no vocabulary; save the model's tokenizer again")
-    added_rows = [entry for entry in row.get("added_tokens") or [] if isinstance(entry, dict)]
-    return file, {
-        **listed,
-        **{entry["content"]: entry["id"] for entry in added_rows if {"content", "id"} <= set(entry)},
-    }
-
-
-def _text(token: object) -> str | None:
-    """Return a token's spelling; it may be saved as text or as an object with its ``content``."""
-    if isinstance(token, dict):
-        token = token.get("content")
-    return token if isinstance(token, str) else None
+    with reading_tokens():
+        return read_hf_vocabulary(folder, pad_token_id).vocabulary(size)

@@ -12,6 +12,7 @@ import torch
 from onnx import helper, numpy_helper
 from torch.nn.utils import parametrize
 
+from kdcompress.teachers.quiet import quiet_and_offline
 from kdcompress_export.convert import OPSET
 from kdcompress_export.errors import ForeignModelError, UnsupportedModelError
 from kdcompress_export.importers import surgery
@@ -24,7 +25,6 @@ from kdcompress_export.importers.hf_folder import (
 )
 from kdcompress_export.importers.proof import compare_with_origin, proof_recordings
 from kdcompress_export.importers.provenance import origin
-from kdcompress_export.importers.quiet import quiet_and_offline
 from kdcompress_export.prove import FLOAT
 from kdcompress_export.source import Source
 from kdcompress_runtime.bundle import BundleMetadata, InputSpec

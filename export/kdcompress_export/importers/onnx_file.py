@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnxruntime import InferenceSession
 
+from kdcompress.teachers.features import compute
 from kdcompress_export.errors import ForeignModelError, GraphError, ParityError, UnsupportedModelError
 from kdcompress_export.importers import surgery
 from kdcompress_export.importers.description import OnnxDescription, missing_fields
-from kdcompress_export.importers.features import compute
 from kdcompress_export.importers.frontend_graph import Builder, frame_counts, frontend_model, log_mel
 from kdcompress_export.importers.hugging_face import EPSILON, normalize_waveform
 from kdcompress_export.importers.original import Original, look_like, to_log_probs
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto
 
-    from kdcompress_export.importers.features import Recipe
+    from kdcompress.teachers.features import Recipe
     from kdcompress_export.importers.reading import Facts
 
 DEFAULT_ATOL = 1e-2

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from onnx import TensorProto, helper
 
 from kdcompress.recipe import LogMelConfig
+from kdcompress.teachers.features import Recipe
 from kdcompress_export.errors import ForeignModelError, UnsupportedModelError
 from kdcompress_export.importers.description import OnnxDescription, missing_fields
-from kdcompress_export.importers.features import Recipe
 from kdcompress_export.importers.surgery import traced_scores
-from kdcompress_export.importers.symbols import make_vocabulary, parse_tokens
+from kdcompress_export.importers.symbols import reading_tokens
+from kdcompress_runtime.foreign_tokens import BLANKS, make_vocabulary, parse_tokens
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
     from kdcompress_runtime.vocabulary import Vocabulary
 
-BLANKS = ("<blk>", "<blank>", "<eps>", "<BLK>", "[blank]", "[BLANK]", "<ctc_blank>")
-"""How others write the CTC blank; the first that a table holds is taken."""
 OUTPUTS = ("log_probs", "logprobs", "ctc_log_probs", "logits")
 """Usual names of the output with the scores."""
 _INTEGERS: dict[int, str] = {TensorProto.INT32: "int32", TensorProto.INT64: "int64"}
@@ -104,7 +103,9 @@ class Facts:
             raise ForeignModelError(f"{source} has no symbol {said!r}, which was said to be the blank")
         if blank is None:
             blank = size - 1  # NeMo, whose blank comes after the last symbol
-        return make_vocabulary(self.symbols, size, blank, source=source, delimiter=self.description.word_delimiter)
+        delimiter = self.description.word_delimiter
+        with reading_tokens():
+            return make_vocabulary(self.symbols, size, blank, source=source, delimiter=delimiter)
 
 
 def read_facts(file: Path, model: ModelProto, said: OnnxDescription) -> Facts:
@@ -259,6 +260,7 @@ def _check_normalize(file: Path, features: str | None, normalize: str | None) ->
 
 def _symbols(tokens: Path) -> dict[int, str]:
     try:
-        return parse_tokens(tokens.read_text(encoding="utf-8"), str(tokens))
+        with reading_tokens():
+            return parse_tokens(tokens.read_text(encoding="utf-8"), str(tokens))
     except (OSError, UnicodeDecodeError) as error:
         raise ForeignModelError(f"{tokens}: the token table cannot be read ({error})") from error
