@@ -61,15 +61,15 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise _damaged(path, str(error)) from error
-    # files of earlier versions have these two keys and no checksum
-    found = metadata.pop(CHECKSUM, None)
-    if found != checksum(tensors, metadata) and not (found is None and set(metadata) == {"step", "recipe"}):
-        raise _damaged(path, "its content does not match its checksum")
     if metadata.get("recipe") != recipe:
         raise RunError(
             f"{path}: belongs to another recipe, or to other training data (the manifest was changed since); "
             "choose another output folder, or remove this one"
         )
+    # files of earlier versions have these two keys and no checksum
+    found = metadata.pop(CHECKSUM, None)
+    if found != checksum(tensors, metadata) and not (found is None and set(metadata) == {"step", "recipe"}):
+        raise _damaged(path, "its content does not match its checksum")
     states: dict[int, dict[str, Tensor]] = {}
     weights: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
