@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # threads that wait for each other by spinning make small models many times slower on a busy machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app(args=None if argv is None else list(argv))
+        with console.remarks():
+            app(args=None if argv is None else list(argv))
     except SystemExit as done:
         code = done.code if isinstance(done.code, int) else int(done.code is not None)
         if code == INTERRUPTED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -36,6 +37,28 @@ def error(message: str) -> None:
 def info(message: str) -> None:
     """Print a remark to stderr."""
     stderr().print(message, markup=False)
+
+
+class _Remarks(logging.Handler):
+    """Prints what the library logs as remarks."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See ``logging.Handler.emit``."""
+        info(record.getMessage())
+
+
+@contextmanager
+def remarks() -> Iterator[None]:
+    """Print what the library logs, from ``info`` on, to stderr meanwhile."""
+    logger, handler = logging.getLogger("kdcompress"), _Remarks()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 @contextmanager
