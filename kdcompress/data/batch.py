@@ -55,6 +55,31 @@ class Batch:
             others={rate: (inputs.to(device), lens.to(device)) for rate, (inputs, lens) in self.others.items()},
         )
 
+    def part(self, start: int, stop: int) -> Batch:
+        """Return the items from ``start`` to ``stop``, padded as they are here."""
+        chosen = slice(start, stop)
+        return replace(
+            self,
+            inputs=self.inputs[chosen],
+            input_lens=self.input_lens[chosen],
+            labels=self.labels[chosen],
+            label_lens=self.label_lens[chosen],
+            texts=self.texts[chosen],
+            seeds=self.seeds[chosen],
+            streams=self.streams[chosen],
+            items=self.items[chosen],
+            times=self.times[chosen],
+            others={rate: (inputs[chosen], lens[chosen]) for rate, (inputs, lens) in self.others.items()},
+        )
+
+    def padded(self, units: int) -> Batch:
+        """Return the batch with ``inputs`` padded to ``units``, at least what they are."""
+        short = units - self.inputs.shape[1]
+        if not short:
+            return self
+        silence = self.inputs.new_zeros((len(self.inputs), short, *self.inputs.shape[2:]))
+        return replace(self, inputs=torch.cat([self.inputs, silence], dim=1))
+
     def at_rate(self, sample_rate: int) -> Batch:
         """Return the batch as a teacher of that sample rate hears it; the same noise, the same moments.
 
