@@ -58,7 +58,6 @@ _DIGITS = ("model.encoder.dropout=0", "train.learning_rate=0.003")
 _SENTENCES = (
     "model.encoder={width: 144, depth: 8, kernel: 15, dropout: 0.05}",
     "train.learning_rate=0.003",
-    "train.precision=bf16",
 )
 _SUBWORDS = ("data.units=subwords", "data.subwords=500")
 TEACHERS = {
@@ -151,7 +150,7 @@ PARTS = {
             "stored in full": ("subwords500-full", _KL),
             "stored, 8 tokens": ("subwords500-top-8", _KL),
         },
-        (*_SUBWORDS, "model.dropout=0", "train.precision=bf16"),
+        (*_SUBWORDS, "model.dropout=0"),
     ),
     "narrowband": Part(
         "sentences-narrowband-labels",
@@ -159,6 +158,6 @@ PARTS = {
         600,
         8,
         {BASELINE: ("", []), "teacher of 16 kHz": ("sentences-phones", _KL)},
-        ("data.units=words", "model.dropout=0", "train.precision=bf16"),
+        ("data.units=words", "model.dropout=0"),
     ),
 }
