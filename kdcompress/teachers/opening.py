@@ -2,22 +2,80 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-from kdcompress.run import load_run
-from kdcompress.teachers.run_teacher import RunTeacher
+from kdcompress.errors import TeacherError
+from kdcompress_runtime.bundle import METADATA_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from kdcompress.teachers.teacher import Teacher
 
+STORE_INDEX, STORE_KIND = "index.json", "kdcompress-labels"
+ACCEPTED = (
+    "a finished run, a bundle (folder or .zip), a store of `kdcompress label`, a Hugging Face *ForCTC folder, "
+    "an .onnx file, or a .py file that defines teacher()"
+)
+"""What a path may hold."""
+
 
 def open_teacher(path: Path) -> Teacher:
-    """Read the teacher that a path holds.
+    """Read the teacher that a path holds; a ``.py`` file is run.
 
     Raises:
         RunError: it holds a run that cannot be used.
-        TeacherError: it holds no teacher.
+        LabelStoreError: it holds stored labels that cannot be used.
+        MissingDependencyError: what reads it is not installed.
+        TeacherError: it holds no teacher, or one that cannot be used.
     """
-    return RunTeacher(load_run(path))
+    if path.is_dir():
+        return _from_folder(path)
+    if not path.is_file():
+        raise TeacherError(f"teacher not found: {path}; give {ACCEPTED}")
+    if path.suffix == ".py":
+        from kdcompress.teachers.python_file import PythonFileTeacher
+
+        return PythonFileTeacher(path)
+    if path.suffix == ".onnx":
+        from kdcompress.teachers.onnx_file import OnnxTeacher
+
+        return OnnxTeacher(path)
+    if path.suffix == ".zip":
+        from kdcompress.teachers.bundle_teacher import BundleTeacher
+
+        return BundleTeacher(path)
+    raise TeacherError(f"{path} is no teacher; give {ACCEPTED}")
+
+
+def _from_folder(path: Path) -> Teacher:
+    if (path / "recipe.yaml").is_file():
+        from kdcompress.run import load_run
+        from kdcompress.teachers.run_teacher import RunTeacher
+
+        return RunTeacher(load_run(path))
+    if (path / METADATA_FILE).is_file():
+        from kdcompress.teachers.bundle_teacher import BundleTeacher
+
+        return BundleTeacher(path)
+    if _is_store(path):
+        from kdcompress.teachers.stored import StoredTeacher
+
+        return StoredTeacher(path)
+    if (path / "config.json").is_file():
+        from kdcompress.teachers.hugging_face import HuggingFaceTeacher
+
+        return HuggingFaceTeacher(path)
+    inside = sorted(file.name for file in path.iterdir() if file.suffix in {".onnx", ".py", ".zip"})
+    hint = f"; did you mean {path / inside[0]}?" if len(inside) == 1 else ""
+    raise TeacherError(f"{path} holds no teacher; give {ACCEPTED}{hint}")
+
+
+def _is_store(path: Path) -> bool:
+    """Whether it is a store of labels, finished or not."""
+    try:
+        index = json.loads((path / STORE_INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(index, dict) and index.get("kind") == STORE_KIND

@@ -9,6 +9,7 @@ from onnx import TensorProto, helper
 
 from kdcompress.recipe import LogMelConfig
 from kdcompress.teachers.features import Recipe
+from kdcompress.teachers.onnx_signature import OUTPUTS, guess_features, guess_layout, guess_normalize, positive_integer
 from kdcompress_export.errors import ForeignModelError, UnsupportedModelError
 from kdcompress_export.importers.description import OnnxDescription, missing_fields
 from kdcompress_export.importers.surgery import traced_scores
@@ -22,12 +23,7 @@ if TYPE_CHECKING:
 
     from kdcompress_runtime.vocabulary import Vocabulary
 
-OUTPUTS = ("log_probs", "logprobs", "ctc_log_probs", "logits")
-"""Usual names of the output with the scores."""
 _INTEGERS: dict[int, str] = {TensorProto.INT32: "int32", TensorProto.INT64: "int64"}
-_KNOWN_AUTHORS = {"k2-fsa": "kaldi", "wenet": "kaldi_int16", "nemo": "nemo"}
-_NEMO_NAMES = {"audio_signal", "length"}
-_NONE = ("", "NA", "none", "None")
 
 
 @dataclass(frozen=True)
@@ -122,15 +118,15 @@ def read_facts(file: Path, model: ModelProto, said: OnnxDescription) -> Facts:
     inputs = [value for value in graph.input if value.name not in held]
     source, lengths = _inputs(file, inputs)
     shape = _shape(source)
-    features = said.features or _features(shape, properties, {value.name for value in inputs})
+    features = said.features or guess_features(shape, properties, {value.name for value in inputs})
     waveform = features == "waveform" or len(shape) == 2
-    layout = said.layout or _layout(shape, features)
+    layout = said.layout or guess_layout(shape, features)
     bins = None if waveform else _bins(file, shape, layout, said.num_mel_bins)
     output = said.output or _output(graph.output)
     if said.output and said.output not in {value.name for value in graph.output}:
         raise ForeignModelError(f"{file} has no output {said.output!r}; it has {[v.name for v in graph.output]}")
-    rate = said.sample_rate or _integer(properties, "sample_rate")
-    normalize = said.normalize or _normalize(features, properties)
+    rate = said.sample_rate or positive_integer(properties, "sample_rate")
+    normalize = said.normalize or guess_normalize(features, properties)
     tokens = said.tokens or (file.with_name("tokens.txt") if file.with_name("tokens.txt").is_file() else None)
     symbols = _symbols(tokens) if tokens else {}
     needed = {"tokens": tokens, "features": features, "sample_rate": rate, "normalize": normalize, "output": output}
@@ -159,7 +155,7 @@ def read_facts(file: Path, model: ModelProto, said: OnnxDescription) -> Facts:
         num_mel_bins=bins,
         normalize=normalize,
         layout=None if waveform else layout,
-        subsampling_factor=said.subsampling_factor or _integer(properties, "subsampling_factor"),
+        subsampling_factor=said.subsampling_factor or positive_integer(properties, "subsampling_factor"),
         scores=said.scores or traced_scores(graph, str(output)),
     )
     return Facts(signature, complete, properties, symbols)
@@ -187,28 +183,6 @@ def _shape(value: ValueInfoProto) -> list[int | None]:
     return [axis.dim_value or None for axis in value.type.tensor_type.shape.dim]
 
 
-def _features(shape: list[int | None], properties: dict[str, str], names: set[str]) -> str | None:
-    kind, author = properties.get("model_type", ""), properties.get("model_author", "").lower()
-    if len(shape) == 2 or (len(shape) == 3 and shape[1] == 1):
-        return "waveform"
-    if kind.startswith("EncDec") or names == _NEMO_NAMES:
-        return "nemo"
-    if kind.startswith("wenet"):
-        return "kaldi_int16"
-    if kind.startswith("zipformer"):
-        return "kaldi"
-    return _KNOWN_AUTHORS.get(author)
-
-
-def _layout(shape: list[int | None], features: str | None) -> str | None:
-    if len(shape) == 3 and shape[2] is not None and shape[1] is None:
-        return "NTF"
-    if len(shape) == 3 and shape[1] is not None and shape[2] is None:
-        return "NFT"
-    known = {"nemo": "NFT", "kaldi": "NTF", "kaldi_int16": "NTF"}
-    return known.get(features or "")
-
-
 def _bins(file: Path, shape: list[int | None], layout: str | None, said: int | None) -> int | None:
     if len(shape) != 3 or layout is None:
         return said
@@ -223,18 +197,6 @@ def _output(outputs: list[ValueInfoProto]) -> str | None:
     if len(scores) == 1:
         return scores[0]
     return next((name for name in OUTPUTS if name in scores), None)
-
-
-def _integer(properties: dict[str, str], name: str) -> int | None:
-    text = properties.get(name, "")
-    return int(text) if text.isascii() and text.isdigit() and int(text) > 0 else None
-
-
-def _normalize(features: str | None, properties: dict[str, str]) -> str | None:
-    if features in {"kaldi", "kaldi_int16"}:
-        return "none"
-    found = properties.get("normalize_type")
-    return "none" if found in _NONE else found
 
 
 def _check_axes(file: Path, source: ValueInfoProto, shape: list[int | None], *, waveform: bool) -> None:
