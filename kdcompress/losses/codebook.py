@@ -3,8 +3,8 @@
 A block of the teacher is quantised to one index of each of several codebooks, and a block of the student predicts the
 indices by cross-entropy: a classification instead of a regression. The paper trains its quantiser jointly, on much data
 and offline, with 8 or 16 codebooks of 256 entries. Here it is residual k-means (each codebook quantises what those
-before it left) on the first training batches, so there are fewer entries, and indices are made in every update rather
-than stored.
+before it left): on the first training batches, with indices made in every update; or by ``kdcompress label``, which
+stores the indices, one byte each.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ ITERATIONS = 12
 """Of k-means."""
 MOST_FRAMES = 16384
 """Frames that k-means looks at; more are thinned out."""
+NO_CODE = -100
+"""An index where there is none: in padding."""
 
 
 def fit_codebooks(frames: Tensor, codebooks: int, entries: int, seed: int = 1) -> Tensor:
@@ -111,18 +113,41 @@ def codebook(
         Scalar, float32; log K for a student that knows nothing.
     """
     student, target, inside = delay(logits, teacher.detach(), frame_lens, delay_frames)
-    codes = encode(target[inside], centroids)
-    scores = student[inside].float().view(-1, *centroids.shape[:2])
-    return F.cross_entropy(scores.transpose(1, 2), codes, reduction="sum") / (frame_lens.sum() * len(centroids))
+    return _cross_entropy(student[inside], encode(target[inside], centroids), frame_lens)
+
+
+def stored_codebook(logits: Tensor, codes: Tensor, frame_lens: Tensor, *, delay_frames: int = 0) -> Tensor:
+    """Return the same for indices that were made before.
+
+    Args:
+        logits: the student's, ``(N, T, C * K)``.
+        codes: ``(N, T, C)`` int64; negative ones do not count.
+        frame_lens: valid frames, ``(N,)`` int64.
+        delay_frames: student frame ``t + delay_frames`` answers teacher frame t.
+
+    Returns:
+        Scalar, float32.
+    """
+    student, target, inside = delay(logits, codes, frame_lens, delay_frames)
+    return _cross_entropy(student[inside], target[inside], frame_lens)
+
+
+def _cross_entropy(logits: Tensor, codes: Tensor, frame_lens: Tensor) -> Tensor:
+    """Logits ``(M, C * K)`` against codes ``(M, C)``."""
+    scores = logits.float().view(len(codes), codes.shape[1], -1).transpose(1, 2)
+    known = codes.masked_fill(codes < 0, NO_CODE)
+    return F.cross_entropy(scores, known, ignore_index=NO_CODE, reduction="sum") / (frame_lens.sum() * codes.shape[1])
 
 
 class CodebookHead(Projection):
-    """Logits for every entry of every codebook; the centroids are buffers, so that checkpoints hold them."""
+    """Logits for every entry of every codebook; centroids that are fitted here are buffers, for the checkpoints."""
 
     def __init__(self, config: CodebookLoss, shapes: Shapes) -> None:
         super().__init__(
             config.student_layer, shapes.hidden_dims[config.student_layer], config.codebooks * config.entries
         )
+        if shapes.teacher_codebooks is not None:
+            return  # what was stored are indices
         width = shapes.teacher_hidden_dims[config.teacher_layer]
         self.register_buffer("centroids", torch.zeros(config.codebooks, config.entries, width))
         self.centroids: Tensor
@@ -151,19 +176,34 @@ class CodebookLoss(LossConfig):
     """The student answers this many frames after the teacher."""
 
     def head(self, shapes: Shapes) -> Head:
-        """Linear, from the student's width to all entries."""
+        """Linear, from the student's width to all entries.
+
+        Raises:
+            ValueError: the teacher's labels were stored with other codebooks.
+        """
+        stored = shapes.teacher_codebooks
+        if stored is not None and stored != (self.codebooks, self.entries):
+            raise ValueError(
+                f"the stored labels have {stored[0]} codebooks of {stored[1]} entries; set codebooks to {stored[0]} "
+                f"and entries to {stored[1]}"
+            )
         return CodebookHead(self, shapes)
 
     def prepare(self, head: Head, teacher_hidden: Sequence[Tensor], seed: int) -> None:
         """Fit the codebooks to the teacher's block."""
-        if isinstance(head, CodebookHead):
+        if isinstance(head, CodebookHead) and hasattr(head, "centroids"):
             head.centroids.copy_(fit_codebooks(teacher_hidden[self.teacher_layer], self.codebooks, self.entries, seed))
 
     def __call__(self, signals: Signals) -> Tensor:
-        """See ``codebook``."""
+        """See ``codebook``, or ``stored_codebook`` where the teacher gives codes."""
+        taught = signals.taught()
+        if taught.codes is not None:
+            return stored_codebook(
+                signals.from_head(), taught.codes, signals.frame_lens, delay_frames=self.delay_frames
+            )
         return codebook(
             signals.from_head(),
-            signals.taught().hidden[self.teacher_layer],
+            taught.hidden[self.teacher_layer],
             signals.fitted["centroids"],
             signals.frame_lens,
             delay_frames=self.delay_frames,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kdcompress.data.text import Units
     from kdcompress.hearing import Heard
     from kdcompress.losses.base import Answer, Hypotheses
+    from kdcompress.recipe import Recipe
     from kdcompress_runtime.vocabulary import Vocabulary
 
 
@@ -90,6 +91,13 @@ class Teacher(ABC):
         """Answer for the batch, once for every view, or for the items whose indices into the views are given.
 
         ``heard.at_rate(self.info.sample_rate)`` is the batch as this teacher hears it.
+        """
+
+    def check(self, recipe: Recipe) -> None:  # noqa: B027 (most suit any data)
+        """Raise where this teacher cannot answer for the training items of ``recipe``, or not as they are augmented.
+
+        Raises:
+            LabelStoreError: labels that were stored are about other items, or about items that do not move in time.
         """
 
     def to(self, device: torch.device) -> None:  # noqa: B027 (most need nothing)

@@ -1,0 +1,82 @@
+"""A complete store of labels, read by memory map: any item at once, whatever the size, in the same memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdcompress.errors import LabelStoreError
+from kdcompress.labels.folder import StoreFolder
+from kdcompress.labels.index import read_index
+from kdcompress.labels.kinds import label_kind
+from kdcompress.labels.plan import Plan
+from kdcompress.labels.shard import Shard, damaged
+from kdcompress.labels.table import row_dtype
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from kdcompress.labels.kinds.base import Arrays
+
+OPEN_SHARDS = 64
+"""Shards that stay open; the system drops their pages by itself when it needs the memory."""
+
+
+class LabelStore:
+    """Looks items up by their places among the entries of the manifest."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it.
+
+        Raises:
+            LabelStoreError: it is missing, unfinished or damaged.
+        """
+        self.folder = StoreFolder(path)
+        self.index: dict[str, Any] = read_index(self.folder.index)
+        """Content of ``index.json``."""
+        self.plan = Plan.from_json(self.index)
+        self.kind = label_kind(self.plan.settings(), len(self.plan.teacher["vocabulary"]))
+        self.rows = self._table()
+        self._shards: OrderedDict[int, Shard] = OrderedDict()
+
+    def _table(self) -> NDArray[np.void]:
+        path, expected = self.folder.table, (int(self.plan.manifest["items"]),)
+        try:
+            rows: NDArray[np.void] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise damaged(path, f"it cannot be read ({error})") from error
+        if rows.dtype != row_dtype(self.kind) or rows.shape != expected:
+            raise damaged(path, f"it holds {rows.shape} rows of {rows.dtype}")
+        return rows
+
+    def shard(self, number: int) -> Shard:
+        """One of the files, open.
+
+        Raises:
+            LabelStoreError: it is missing or damaged.
+        """
+        if number in self._shards:
+            self._shards.move_to_end(number)
+            return self._shards[number]
+        shard = Shard(self.folder.shard(number), self.kind)
+        if shard.plan != self.plan.fingerprint():
+            raise damaged(shard.path, "it belongs to another store")
+        self._shards[number] = shard
+        if len(self._shards) > OPEN_SHARDS:
+            self._shards.popitem(last=False)
+        return shard
+
+    def item(self, place: int) -> tuple[np.void, Arrays]:
+        """Row and arrays of the item at a place, checked.
+
+        Raises:
+            LabelStoreError: there is no such item, or it has no labels, or they are damaged.
+        """
+        if not 0 <= place < len(self.rows):
+            raise LabelStoreError(f"{self.folder.path}: has no entry {place + 1}; there are {len(self.rows)}")
+        row = self.rows[place]
+        return row, self.shard(place // self.plan.shard_items).item(row, f"entry {place + 1} of the manifest")

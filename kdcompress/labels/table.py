@@ -1,0 +1,64 @@
+"""The item table: one row for each entry of the manifest, in its order; found by arithmetic, read by memory map."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from kdcompress.labels.kinds.base import LabelKind
+
+UNLABELLED = -1.0
+"""``length`` of an item that could not be labelled."""
+
+
+def row_dtype(kind: LabelKind) -> np.dtype[np.void]:
+    """Columns of the table.
+
+    ``length`` of the item that was heard in seconds (input units where there is no audio), ``frames`` of the answer,
+    for each axis of the arrays the first row in the shard and the number of rows, and ``crc32`` over the arrays and
+    over the other columns.
+    """
+    columns: list[tuple[str, str]] = [("length", "<f4"), ("frames", "<u4")]
+    for axis in axes(kind):
+        columns += [(f"{axis}_start", "<u4"), *([(axis, "<u4")] if axis != "frames" else [])]
+    return np.dtype([*columns, ("crc32", "<u4")])
+
+
+def axes(kind: LabelKind) -> list[str]:
+    """What rows of the arrays of a kind can be, each once."""
+    return list(dict.fromkeys(array.axis for array in kind.layout.values()))
+
+
+def checksum(row: np.void, arrays: Mapping[str, NDArray[Any]]) -> int:
+    """CRC-32 over a row without its own, and over the arrays in the order of their names."""
+    found = zlib.crc32(row.tobytes()[:-4])
+    for name in sorted(arrays):
+        found = zlib.crc32(np.ascontiguousarray(arrays[name]).data, found)
+    return found
+
+
+def rows_of(kind: LabelKind, items: Sequence[tuple[float, int, Mapping[str, NDArray[Any]] | None]]) -> NDArray[np.void]:
+    """Rows for items that will stand one after the other in a shard.
+
+    Args:
+        kind: of the labels.
+        items: length, frames and arrays of each; no arrays: it could not be labelled.
+    """
+    table = np.zeros(len(items), dtype=row_dtype(kind))
+    starts = dict.fromkeys(axes(kind), 0)
+    for index, (length, frames, arrays) in enumerate(items):
+        row = table[index]
+        row["length"], row["frames"] = (UNLABELLED, 0) if arrays is None else (length, frames)
+        counts = {layout.axis: len(arrays[name]) if arrays else 0 for name, layout in kind.layout.items()}
+        for axis, count in counts.items():
+            row[f"{axis}_start"], row[axis] = starts[axis], count
+            starts[axis] += count
+        row["crc32"] = checksum(row, arrays or {})
+    return table
