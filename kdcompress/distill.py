@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from kdcompress.alignment import measure_alignment
 from kdcompress.checkpoint import load_checkpoint, save_checkpoint, write_tensors
+from kdcompress.data.index import remove_indexes
 from kdcompress.data.task import TASKS
 from kdcompress.errors import RecipeError, RunError, TrainingDivergedError
 from kdcompress.files import file_sha256, write_text
@@ -34,7 +35,6 @@ from kdcompress.run import RunFolder
 from kdcompress.targets import targets_of
 from kdcompress.teachers.leak import leak_report
 from kdcompress.trainer import Trainer, setup
-from kdcompress_runtime.manifest import manifest_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -238,7 +238,7 @@ def _agreed(accelerator: Accelerator, requested: bool) -> bool:
 
 def _identity(trainer: Trainer) -> str:
     """What a checkpoint belongs to: the recipe, the tokens, and the items it trains on."""
-    parts = (trainer.recipe.dumps(), trainer.vocabulary.dumps(), manifest_fingerprint(trainer.recipe.data.train))
+    parts = (trainer.recipe.dumps(), trainer.vocabulary.dumps(), trainer.batches.items.fingerprint)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -314,6 +314,7 @@ def finish(updates: Updates) -> dict[str, Any]:
         write_tensors(folder.weights, dict(network.state_dict()), {"recipe": recipe.name})
         write_text(folder.summary, json.dumps(summary, indent=2) + "\n")
         folder.checkpoint.unlink(missing_ok=True)
+        remove_indexes(folder.path)
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
     return summary

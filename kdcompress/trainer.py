@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from kdcompress.data.batch import Batch
     from kdcompress.data.items import Item
+    from kdcompress.data.speech import TrainingBatches
     from kdcompress.network import CtcNetwork
     from kdcompress.recipe import DistillConfig, Recipe, TrainConfig
     from kdcompress.teachers.teacher import Teacher
@@ -57,8 +58,8 @@ class Trainer:
     model: WithHeads
     """The network, and what its losses add while training."""
     optimizer: torch.optim.Optimizer
-    batches: Dataset[Batch]
-    dev: list[Item]
+    batches: TrainingBatches
+    dev: Sequence[Item]
     """Items of ``data.dev``, read before the first update so that a bad one does not end a long run; or none."""
     sources: tuple[Source, ...]
     """The teachers, each with what brings its answers to the student's frames and tokens."""
@@ -85,7 +86,7 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
         log_with="tensorboard",
         project_dir=folder.path,
     )
-    if recipe.train.batch_size % accelerator.num_processes:
+    if recipe.train.batch_seconds is None and recipe.train.batch_size % accelerator.num_processes:
         raise RecipeError(
             f"train.batch_size {recipe.train.batch_size} cannot be divided by {accelerator.num_processes} processes"
         )
@@ -98,18 +99,21 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
     set_seed(recipe.seed)
     network = build_network(recipe, len(vocabulary))
     task = TASKS[recipe.task]
-    batches = task.training_batches(
-        recipe,
-        vocabulary,
-        units_per_frame=network.units_per_frame,
-        teacher_rates=[source.info.sample_rate for source in sources if source.info.sample_rate],
-        streams=len(sources) if recipe.distill and recipe.distill.combine.streams_per_item else 1,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-    )
+    with accelerator.main_process_first():  # the others find the index that it makes of the manifests
+        batches = task.training_batches(
+            recipe,
+            vocabulary,
+            units_per_frame=network.units_per_frame,
+            teacher_rates=[source.info.sample_rate for source in sources if source.info.sample_rate],
+            streams=len(sources) if recipe.distill and recipe.distill.combine.streams_per_item else 1,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+            keep=folder.path,
+        )
+        held_out = (recipe, vocabulary, network.units_per_frame, folder.path)
+        dev = task.items(recipe.data.dev, *held_out) if recipe.data.dev else ()
     if len(batches.items) < accelerator.num_processes:
         raise RecipeError(f"{recipe.data.train}: fewer items than the {accelerator.num_processes} processes")
-    dev = task.items(recipe.data.dev, recipe, vocabulary, network.units_per_frame) if recipe.data.dev else []
     if start:
         _start(start, network, recipe, vocabulary)
     else:

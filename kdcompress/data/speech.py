@@ -9,8 +9,10 @@ from torch.utils.data import Dataset
 
 from kdcompress.data.augment import augment_waveform
 from kdcompress.data.batch import Batch, collate
-from kdcompress.data.items import Item, load_items
+from kdcompress.data.index import index_file, is_long
+from kdcompress.data.items import Item, Items, Limits, load_items
 from kdcompress.data.noise import read_noises
+from kdcompress.data.plan import PoolPlan
 from kdcompress_runtime.audio import read_audio
 
 if TYPE_CHECKING:
@@ -22,9 +24,6 @@ if TYPE_CHECKING:
     from kdcompress.recipe import Recipe
     from kdcompress_runtime.manifest import ManifestEntry
     from kdcompress_runtime.vocabulary import Vocabulary
-
-BUCKET_BATCHES = 16
-"""Items of this many batches are sorted by length together: little padding, still a good shuffle."""
 
 
 class TrainingBatches(Dataset[Batch]):
@@ -40,34 +39,34 @@ class TrainingBatches(Dataset[Batch]):
         streams: int = 1,
         rank: int = 0,
         world: int = 1,
+        keep: Path | None = None,
     ) -> None:
         self.recipe = recipe
         self.streams = streams
         self.other_rates = sorted({*teacher_rates} - {recipe.frontend.sample_rate})
         self.rate = max([recipe.frontend.sample_rate, *self.other_rates])
         self.rank, self.world = rank, world
-        self.items = speech_items(recipe.data.train, recipe, vocabulary, units_per_frame)
+        self.items = speech_items(recipe.data.train, recipe, vocabulary, units_per_frame, keep)
         noise = recipe.augment.noise
         self.noises = read_noises(noise.manifest, noise.split, self.rate) if noise else []
-        self._lengths = np.array([item.units for item in self.items])
-        self._epoch: tuple[int, NDArray[np.int64]] = (-1, np.zeros((0, 0), dtype=np.int64))
+        self._plan = PoolPlan(self.items.lengths, recipe.train.batch_size, streams=streams, seed=recipe.seed)
 
     def __getitem__(self, step: int) -> Batch:
         """Read and augment this process's share of the batch of ``step``."""
-        seeds = [_seed(self.recipe.seed, step, position) for position in range(self.recipe.train.batch_size)]
-        chosen = self.plan(step)
-        mine = range(self.rank, len(chosen), self.world)
-        items = [chosen[position][0] for position in mine]
-        heard = [self._read(item, seeds[position]) for item, position in zip(items, mine, strict=True)]
+        copies = self._plan(step)
+        mine = range(self.rank, len(copies), self.world)
+        seeds = [_seed(self.recipe.seed, step, position) for position in mine]
+        items = self.items.chosen(copies[mine] // self.streams)
+        heard = [self._read(item, seed) for item, seed in zip(items, seeds, strict=True)]
         own_rate = self.recipe.frontend.sample_rate
         return collate(
             [narrowed(samples, self.rate, own_rate) for samples, _ in heard],
             [item.labels for item in items],
             [item.entry.text for item in items],
-            [seeds[position] for position in mine],
+            seeds,
             items=[item.number for item in items],
             times=[times for _, times in heard],
-            streams=[chosen[position][1] for position in mine],
+            streams=(copies[mine] % self.streams).tolist(),
             sample_rate=own_rate,
             others={rate: [narrowed(samples, self.rate, rate) for samples, _ in heard] for rate in self.other_rates},
         )
@@ -78,26 +77,8 @@ class TrainingBatches(Dataset[Batch]):
 
     def plan(self, step: int) -> list[tuple[Item, int]]:
         """Items of the whole batch of ``step``, over all processes, each with its stream."""
-        copies = len(self.items) * self.streams
-        size = min(self.recipe.train.batch_size, copies)
-        epoch, index = divmod(step, copies // size)
-        if self._epoch[0] != epoch:
-            self._epoch = (epoch, self._plan_epoch(epoch, size))
-        return [(self.items[copy // self.streams], int(copy % self.streams)) for copy in self._epoch[1][index]]
-
-    def _plan_epoch(self, epoch: int, size: int) -> NDArray[np.int64]:
-        """Indices of every batch of an epoch, ``(batches, size)``; index ``i * streams + k`` is item i, stream k."""
-        rng = np.random.default_rng((self.recipe.seed, epoch))
-        # what fills no batch is left out before sorting; after it, that would always be the longest items
-        copies = len(self.items) * self.streams
-        order = rng.permutation(copies)[: copies // size * size]
-        pool = size * BUCKET_BATCHES
-        pools = [order[start : start + pool] for start in range(0, len(order), pool)]
-        lengths = self._lengths.repeat(self.streams)
-        by_length = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in pools])
-        batches = by_length.reshape(-1, size)
-        shuffled: NDArray[np.int64] = batches[rng.permutation(len(batches))]
-        return shuffled
+        copies = self._plan(step)
+        return list(zip(self.items.chosen(copies // self.streams), (copies % self.streams).tolist(), strict=True))
 
     def _read(self, item: Item, seed: int) -> tuple[NDArray[np.float32], tuple[float, float]]:
         """The item at the highest rate that anyone hears, and where its moments are in the recording."""
@@ -121,26 +102,32 @@ def narrowed(samples: NDArray[np.float32], rate: int, to_rate: int) -> NDArray[n
     return np.pad(found[:length], (0, max(0, length - len(found))))
 
 
-def speech_items(manifest: Path, recipe: Recipe, vocabulary: Vocabulary, units_per_frame: int) -> list[Item]:
-    """Items of a manifest; see ``load_items`` for the errors."""
-    return load_items(
-        manifest,
-        vocabulary,
+def speech_items(
+    manifest: Path, recipe: Recipe, vocabulary: Vocabulary, units_per_frame: int, keep: Path | None = None
+) -> Items:
+    """Items of a manifest; see ``load_items`` for the errors.
+
+    ``keep`` is a folder where the next start finds what one pass over a long manifest told.
+    """
+    limits = Limits(
         text_units=recipe.data.units,
         units_per_second=recipe.frontend.sample_rate,
         units_per_frame=units_per_frame,
         max_duration=recipe.data.max_duration,
         on_unusable=recipe.data.on_unusable,
-        seconds=_seconds,
     )
+    index = index_file(keep, manifest) if keep and is_long(manifest) else None
+    return load_items(manifest, vocabulary, limits, seconds=_seconds, index=index)
 
 
 def evaluation_batches(items: Sequence[Item], recipe: Recipe, rates: Sequence[int] = ()) -> Iterator[Batch]:
     """Batches without augmentation, longest items together; every item once; at the ``rates`` of teachers, too."""
-    ordered = sorted(items, key=lambda item: -item.units)
+    lengths = items.lengths if isinstance(items, Items) else np.array([item.units for item in items])
+    order = np.argsort(-lengths.astype(np.int64), kind="stable")
     size, own_rate = recipe.train.batch_size, recipe.frontend.sample_rate
-    for start in range(0, len(ordered), size):
-        part = ordered[start : start + size]
+    for start in range(0, len(order), size):
+        places = order[start : start + size]
+        part = items.chosen(places) if isinstance(items, Items) else [items[place] for place in places]
         heard = {rate: [read_audio(item.entry.input, rate)[0] for item in part] for rate in {own_rate, *rates}}
         yield collate(
             heard.pop(own_rate),

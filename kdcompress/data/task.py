@@ -9,12 +9,9 @@ from kdcompress.data.speech import TrainingBatches, evaluation_batches, speech_i
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from kdcompress.data.batch import Batch
-    from kdcompress.data.items import Item
-    from kdcompress.recipe import Recipe
-    from kdcompress_runtime.vocabulary import Vocabulary
+    from kdcompress.data.items import Items
 
 
 @dataclass(frozen=True)
@@ -22,10 +19,11 @@ class Task:
     """Readers of one kind of input."""
 
     training_batches: Callable[..., TrainingBatches]
-    """``(recipe, vocabulary, *, units_per_frame, teacher_rates, streams, rank, world)``; batch k is a function of
+    """``(recipe, vocabulary, *, units_per_frame, teacher_rates, streams, rank, world, keep)``; batch k is a function of
     seed and k."""
-    items: Callable[[Path, Recipe, Vocabulary, int], list[Item]]
-    """Items of a manifest: ``(manifest, recipe, vocabulary, units_per_frame)``."""
+    items: Callable[..., Items]
+    """Items of a manifest: ``(manifest, recipe, vocabulary, units_per_frame, keep=None)``; ``keep`` is a folder where
+    the next start finds what one pass over a long manifest told."""
     evaluation_batches: Callable[..., Iterator[Batch]]
     """``(items, recipe, rates=())``: every item once, not augmented; for teachers at other sample rates, too."""
 

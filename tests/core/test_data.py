@@ -13,10 +13,11 @@ import torch
 from kdcompress.data.augment import augment_waveform, mask_features
 from kdcompress.data.batch import collate
 from kdcompress.data.noise import Noise
-from kdcompress.data.speech import BUCKET_BATCHES, TrainingBatches, evaluation_batches, speech_items
+from kdcompress.data.plan import BUCKET_BATCHES
+from kdcompress.data.speech import TrainingBatches, evaluation_batches, speech_items
 from kdcompress.data.text import character_vocabulary, encode, frames_needed
-from kdcompress.errors import RecipeError, TargetTooLongError, VocabularyError
-from kdcompress.recipe import AugmentConfig, LogMelConfig, SpecAugment
+from kdcompress.errors import TargetTooLongError, VocabularyError
+from kdcompress.recipe import AugmentConfig, SpecAugment
 from kdcompress_runtime.errors import AudioError, AudioFileNotFoundError, KdcompressError, ManifestError
 
 UNITS = 320
@@ -28,7 +29,7 @@ def batches(make_recipe, vocabulary):
 
     def make(*overrides, rank=0, world=1, streams=1, teachers=(), units=UNITS, **train):
         recipe = make_recipe("student", *overrides, **train)
-        shares = {"rank": rank, "world": world, "streams": streams, "teacher_frontends": teachers}
+        shares = {"rank": rank, "world": world, "streams": streams, "teacher_rates": teachers}
         return TrainingBatches(recipe, vocabulary, units_per_frame=units, **shares)
 
     return make
@@ -161,34 +162,47 @@ def spectrogram(samples, scale):
     return torch.stft(samples, 256 * scale, 80 * scale, window=window, return_complex=True).abs()
 
 
-def test_a_teacher_of_a_higher_rate_hears_the_same_items_and_as_many_frames(batches):
-    wide = LogMelConfig(sample_rate=8000, num_mel_bins=16)
+def test_teachers_of_other_rates_hear_the_same_items_and_as_many_frames(batches):
     own = "frontend={sample_rate: 4000, num_mel_bins: 16, high_freq: -100}"
-    both = batches(own, teachers=[wide], units=160)[0]
+    both = batches(own, teachers=[8000, 4000], units=160)[0]
     as_wide = batches()[0]
     assert both.texts == as_wide.texts
-    assert torch.equal(both.teacher_inputs, as_wide.inputs)
-    assert torch.equal(both.teacher_input_lens, as_wide.input_lens)
-    assert torch.equal(-(-both.input_lens // 160), -(-both.teacher_input_lens // 320))
-    heard = both.as_the_teacher_hears_it()
-    assert heard.inputs is both.teacher_inputs
-    assert heard.seeds == both.seeds
+    assert list(both.others) == [8000]
+    heard = both.at_rate(8000)
+    assert torch.equal(heard.inputs, as_wide.inputs)
+    assert torch.equal(heard.input_lens, as_wide.input_lens)
+    assert torch.equal(-(-both.input_lens // 160), -(-heard.input_lens // 320))
+    assert (heard.seeds, heard.sample_rate) == (both.seeds, 8000)
     # the same moment at the same time: up to 1,500 Hz both spectrograms agree, frame by frame
-    high, low = spectrogram(both.teacher_inputs, 2), spectrogram(both.inputs, 1)
+    high, low = spectrogram(heard.inputs, 2), spectrogram(both.inputs, 1)
     frames = min(high.shape[2], low.shape[2])
     pair = torch.stack([half[:, :96, :frames].flatten() for half in (high, low)])
     assert torch.corrcoef(pair)[0, 1] > 0.99
-    assert as_wide.teacher_inputs is None
-    assert as_wide.as_the_teacher_hears_it() is as_wide
+    assert not as_wide.others
+    assert as_wide.at_rate(8000) is as_wide
+    with pytest.raises(KeyError):
+        as_wide.at_rate(16000)
 
 
-def test_teachers_of_several_rates_or_a_lower_one_are_refused(batches):
-    rates = {rate: LogMelConfig(sample_rate=rate, num_mel_bins=16) for rate in (4000, 8000, 16000, 32000)}
-    for teachers in ((4000,), (16000, 32000), (4000, 16000)):
-        with pytest.raises(RecipeError, match="give the teachers one rate, not below the student's"):
-            batches(teachers=[rates[rate] for rate in teachers])
-    assert batches(teachers=[rates[8000], rates[16000]]).teacher_rate == 16000
-    assert batches(teachers=[rates[8000]]).teacher_rate is None
+def test_a_teacher_of_a_lower_rate_hears_what_is_left_of_the_student_s(batches):
+    batch = batches(teachers=[4000, 16000])[0]
+    assert sorted(batch.others) == [4000, 16000]
+    lengths = {rate: batch.at_rate(rate).input_lens for rate in (4000, 8000, 16000)}
+    assert torch.equal(-(-lengths[16000] // 2), lengths[8000])
+    assert torch.equal(-(-lengths[16000] // 4), lengths[4000])
+
+
+def test_times_say_where_a_moment_is_in_the_recording(batches):
+    """A click of the recording at second t is heard where ``speed * heard - lead_in`` gives t again."""
+    made = batches("augment.speed=[0.8, 1.25]", "augment.lead_in_s=[0.1, 0.3]", batch_size=12)
+    batch, length = made[0], {item.number: item.units for item, _ in made.plan(0)}
+    speeds, lead_ins = batch.times.T
+    assert set(speeds.tolist()) == {0.8, 1.25}
+    assert lead_ins.min() >= 0.1
+    assert lead_ins.max() <= 0.3
+    ends = speeds * batch.input_lens / 8000 - lead_ins
+    wanted = torch.tensor([length[number] / 8000 for number in batch.items.tolist()])
+    assert torch.allclose(ends, wanted.double(), atol=0.001)
 
 
 def test_evaluation_reads_every_item_once_and_unchanged(make_recipe, vocabulary):
@@ -203,7 +217,7 @@ def test_evaluation_reads_every_item_once_and_unchanged(make_recipe, vocabulary)
 
 
 def test_padding_is_zero_and_lengths_are_kept():
-    batch = collate([np.ones(5, np.float32), np.ones(2, np.float32)], [(1,), ()], ["a", ""], [7, 8])
+    batch = collate([np.ones(5, np.float32), np.ones(2, np.float32)], [(1,), ()], ["a", ""], [7, 8], items=[0, 1])
     assert batch.inputs.tolist() == [[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]
     assert (batch.input_lens.tolist(), batch.labels.tolist()) == ([5, 2], [[1], [0]])
     assert (batch.label_lens.tolist(), batch.labels.dtype) == ([1, 0], torch.int64)
@@ -215,7 +229,7 @@ SPEECH = (0.2 * np.sin(np.arange(8000) / 3)).astype(np.float32)
 def augmented(seed=1, *, noises=(), min_samples=0, samples=SPEECH, **settings):
     config = AugmentConfig.model_validate({"speed": [1.0], "gain_db": [0, 0], **settings})
     rng = np.random.default_rng(seed)
-    return augment_waveform(samples, 8000, config, noises=noises, rng=rng, min_samples=min_samples)
+    return augment_waveform(samples, 8000, config, noises=noises, rng=rng, min_samples=min_samples).samples
 
 
 def test_lead_in_is_quiet_noise_of_a_drawn_length_before_the_item():

@@ -9,7 +9,7 @@ import torch
 from kdcompress.data.speech import speech_items
 from kdcompress.data.text import encode, frames_needed, word_vocabulary
 from kdcompress.distill import fit
-from kdcompress.errors import VocabularyError
+from kdcompress.errors import MismatchError, RecipeError, VocabularyError
 from kdcompress.measure import greedy_texts
 from kdcompress.run import load_run
 from kdcompress_runtime.decoders import DecoderOptions, build_decoder
@@ -64,7 +64,7 @@ def test_training_takes_words_and_their_error_rate_is_measured(make_recipe, corp
     taught = "losses=[{kind: frame_kl}]"
     student = make_recipe("student", data, teacher, taught, steps=2)
     assert fit(student, tmp_path / "student")["teachers"][0]["name"] == "tiny-conventional"
-    with pytest.raises(VocabularyError, match="the teacher does not know"):
+    with pytest.raises((MismatchError, RecipeError)):  # words have no characters to give
         fit(make_recipe("student", teacher, taught, steps=2), tmp_path / "characters")
 
 
