@@ -39,8 +39,10 @@ def save_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
     tensors = {f"network/{name}": tensor for name, tensor in network.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": tensor for name, tensor in state.items()}
+    tensors = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+    metadata = {"step": str(step), "recipe": recipe}
     try:
-        write_tensors(path, tensors, {"step": str(step), "recipe": recipe})
+        write_tensors(path, tensors, {**metadata, CHECKSUM: checksum(tensors, metadata)})
     except OSError as error:
         kept = "the checkpoint before it is kept" if path.is_file() else "there is none before it"
         raise RunError(
@@ -89,7 +91,9 @@ def _damaged(path: Path, problem: str) -> RunError:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file atomically, from any device, with a checksum in its metadata.
+    """Write a safetensors file atomically, from any device.
+
+    With one key in ``metadata`` equal tensors give equal bytes; of several, safetensors draws the order.
 
     Raises:
         OSError: it cannot be written; ``errno`` is ``ENOSPC`` where the disk is full.
@@ -97,7 +101,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         try:
-            save_file(on_cpu, temporary, metadata={**metadata, CHECKSUM: checksum(on_cpu, metadata)})
+            save_file(on_cpu, temporary, metadata=metadata)
         except SafetensorError as error:
             # safetensors tells the number of the system's error in its text alone
             number = re.search(r"os error (\d+)", str(error))

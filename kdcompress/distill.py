@@ -1,7 +1,8 @@
 """The training loop: teachers from labels, students from labels or from a teacher. Readable from top to bottom.
 
 Everything random in step k follows from the recipe's seed and k, so a run that was stopped and goes on reaches
-the same weights as one that was not. ``torchrun`` starts it on several processes; Accelerate does the rest.
+the same weights as one that was not. ``torchrun`` starts it on several processes, which do the updates of one
+(``parallel.py``); Accelerate joins them, and knows devices and precision.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ from kdcompress.checkpoint import load_checkpoint, save_checkpoint, write_tensor
 from kdcompress.data.index import remove_indexes
 from kdcompress.data.task import TASKS
 from kdcompress.errors import RecipeError, RunError, TrainingDivergedError
-from kdcompress.files import file_sha256, write_text
+from kdcompress.files import file_sha256, flush_to_disk, write_text
 from kdcompress.hearing import hear
 from kdcompress.interrupt import DeferredInterrupt
 from kdcompress.layers import count_parameters
+from kdcompress.lock import LOCK, alone_in
 from kdcompress.losses.base import Signals
 from kdcompress.measure import measure
 from kdcompress.metrics import Metrics
+from kdcompress.parallel import add_up, by_main, from_all, parts_of, processes
 from kdcompress.provenance import data_provenance, versions
 from kdcompress.recipe_file import load_recipe
 from kdcompress.run import RunFolder
@@ -40,7 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from accelerate import Accelerator
     from torch import Tensor, nn
 
     from kdcompress.data.batch import Batch
@@ -64,7 +66,8 @@ def fit(recipe: Recipe, output: Path, on_progress: Progress | None = None) -> di
         on_progress: called as ``(step, steps, scalars)`` after each update.
 
     Raises:
-        RunError: ``output`` holds another run, or the teacher's run cannot be used.
+        RunError: ``output`` holds another run, or another process trains there; the teacher's run, or the last
+            checkpoint, cannot be used; a checkpoint cannot be written.
         RecipeError: the recipe does not fit the teacher, or the number of processes.
         TrainingDivergedError: the loss is not finite.
         ManifestError, AudioError, VocabularyError, TargetTooLongError: the data cannot be used.
@@ -72,13 +75,14 @@ def fit(recipe: Recipe, output: Path, on_progress: Progress | None = None) -> di
     folder = RunFolder(output)
     if finished := finished_summary(recipe, folder):
         return finished
-    updates = Updates(setup(recipe, folder), on_progress)
-    with DeferredInterrupt() as interrupt:
-        for batch in updates.batches():
-            updates.apply(batch)
-            if updates.checkpoint(stop=interrupt.requested):
-                raise KeyboardInterrupt
-    return finish(updates)
+    with alone_in(folder.path, processes()):
+        updates = Updates(setup(recipe, folder), on_progress)
+        with DeferredInterrupt() as interrupt:
+            for batch in updates.batches():
+                updates.apply(batch)
+                if updates.checkpoint(stop=interrupt.requested):
+                    raise KeyboardInterrupt
+        return finish(updates)
 
 
 def finished_summary(recipe: Recipe, folder: RunFolder) -> dict[str, Any] | None:
@@ -108,25 +112,26 @@ def finished_summary(recipe: Recipe, folder: RunFolder) -> dict[str, Any] | None
 
 
 def _holds_something(path: Path) -> bool:
-    """Whether a folder holds anything but temporary files that a kill left behind."""
-    return any(not item.name.endswith(".tmp") for item in path.iterdir())
+    """Whether a folder holds anything but temporary files, or a lock, that a kill left behind."""
+    return any(item.name != LOCK and not item.name.endswith(".tmp") for item in path.iterdir())
 
 
-def loss_of(
-    trainer: Trainer, model: nn.Module, batch: Batch, step: int, memo: Memo | None = None
+def loss_of(  # noqa: PLR0917 (positions read well here)
+    trainer: Trainer, model: nn.Module, batch: Batch, step: int, memo: Memo | None = None, draw: int = 0
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted sum of the recipe's losses for one batch, and each of them by its key.
 
     Args:
         trainer: the run.
-        model: ``trainer.model``, wrapped for several processes where there are several.
+        model: ``trainer.model``, as Accelerate prepared it.
         batch: what is trained on.
         step: updates done before.
         memo: what other runs have computed from this very batch.
+        draw: another one draws other dropout; parts of one update must not share theirs.
     """
     recipe, blank = trainer.recipe, trainer.vocabulary.blank_id
     heard = hear(trainer.network, recipe, batch, memo)
-    set_seed(_step_seed(recipe.seed, step, trainer.accelerator.process_index))
+    set_seed(_step_seed(recipe.seed, step, draw))
     outputs, heads = model(heard.features, heard.frame_lens, heard.labels, heard.label_lens)
     with trainer.accelerator.autocast():
         teacher = targets_of(trainer.sources, recipe, heard, step, blank)
@@ -160,18 +165,30 @@ class Updates:
     """The updates of one run that are left to do, with their metrics and checkpoints."""
 
     def __init__(self, trainer: Trainer, on_progress: Progress | None = None) -> None:
-        self.trainer, self.on_progress = trainer, on_progress
+        self.trainer, self.on_progress, self.processes = trainer, on_progress, processes()
         self.identity = _identity(trainer)
         folder = trainer.folder
         self.step = 0
         """Updates done."""
         if folder.checkpoint.is_file():
             self.step = load_checkpoint(folder.checkpoint, trainer.model, trainer.optimizer, self.identity)
-        self.metrics = Metrics(folder, self.step, trainer.accelerator)
+        self._check_step()
+        self.metrics = Metrics(folder, self.step, trainer.recipe.train.steps, trainer.accelerator)
         self.seconds = self.metrics.seconds
         """Time the updates took, over all restarts."""
-        self.model, self.optimizer = trainer.accelerator.prepare(trainer.model, trainer.optimizer)
+        # "evaluation" only keeps DistributedDataParallel away, see parallel.py
+        self.model = trainer.accelerator.prepare_model(trainer.model, evaluation_mode=True)
+        self.optimizer = trainer.accelerator.prepare_optimizer(trainer.optimizer)
         self.model.train()
+
+    def _check_step(self) -> None:
+        """Refuse to go on from different checkpoints."""
+        steps = from_all(self.step, self.processes)
+        if steps.count(steps[0]) < len(steps):
+            raise RunError(
+                f"{self.trainer.folder.path}: the processes do not find the same checkpoint there; the output folder "
+                "must be on a file system that all machines share"
+            )
 
     def batches(self) -> Iterator[Batch]:
         """Batches of the updates that are left, on the device; reading them is part of ``seconds``."""
@@ -182,8 +199,13 @@ class Updates:
             yield batch.to(self.trainer.accelerator.device)
             self.seconds = before + time.monotonic() - began
 
-    def apply(self, batch: Batch, memo: Memo | None = None) -> None:
+    def apply(self, batch: Batch, memos: dict[int, Memo] | None = None) -> None:
         """Do one update, and whatever is due after it but the checkpoint.
+
+        Args:
+            batch: what this process has of the batch of the step; with ``train.accumulate`` it goes through the network
+                in parts.
+            memos: what other runs have computed from this very batch, by the number of the part; what is new is added.
 
         Raises:
             TrainingDivergedError: loss or gradient are not finite.
@@ -192,19 +214,28 @@ class Updates:
         rate = learning_rate(self.step, config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss, parts = loss_of(trainer, self.model, batch, self.step, memo)
-        trainer.accelerator.backward(loss)
-        norm = trainer.accelerator.clip_grad_norm_(self.model.parameters(), config.grad_clip)
-        if not (torch.isfinite(loss) and torch.isfinite(torch.as_tensor(norm))):
+        scalars = self._gradients(batch, {} if memos is None else memos)
+        norm = float(trainer.accelerator.clip_grad_norm_(self.model.parameters(), config.grad_clip))
+        if not (math.isfinite(scalars["loss"]) and math.isfinite(norm)):
             raise TrainingDivergedError(
-                f"loss {loss.item()}, gradient norm {float(norm)} at step {self.step}; lower train.learning_rate, or "
+                f"loss {scalars['loss']}, gradient norm {norm} at step {self.step}; lower train.learning_rate, or "
                 f"check the data. The last checkpoint in {trainer.folder.path} is kept"
             )
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
-        scalars = {"loss": float(loss.detach()), **{name: float(part.detach()) for name, part in parts.items()}}
-        self._report(scalars, {"grad_norm": float(norm), "lr": rate})
+        self._report(scalars, {"grad_norm": norm, "lr": rate})
+
+    def _gradients(self, batch: Batch, memos: dict[int, Memo]) -> dict[str, float]:
+        """Leave the gradient of the whole batch, over all processes, in the parameters; return its losses."""
+        trainer, scalars = self.trainer, dict[str, float]()
+        for part in parts_of(batch, trainer.network, trainer.recipe.train.accumulate, self.processes):
+            memo = memos.setdefault(part.number, {})
+            loss, losses = loss_of(trainer, self.model, part.batch, self.step, memo, part.number)
+            trainer.accelerator.backward(part.weight * loss)
+            for name, value in {"loss": loss, **losses}.items():
+                scalars[name] = scalars.get(name, 0.0) + part.weight * float(value.detach())
+        return add_up(self.model.parameters(), scalars, self.processes)
 
     def _report(self, scalars: dict[str, float], more: dict[str, float]) -> None:
         done, config = self.step, self.trainer.recipe.train
@@ -218,22 +249,18 @@ class Updates:
 
     def checkpoint(self, *, stop: bool) -> bool:
         """Write a checkpoint if one is due, or if any process was asked to stop; return whether to stop."""
-        trainer, config = self.trainer, self.trainer.recipe.train
-        stop = _agreed(trainer.accelerator, stop)
+        config = self.trainer.recipe.train
+        # all of them must stop after the same step
+        stop = any(from_all(int(stop), self.processes))
         if stop or (self.step % config.checkpoint_every == 0 and self.step < config.steps):
-            if trainer.accelerator.is_main_process:
-                path = trainer.folder.checkpoint
-                save_checkpoint(path, trainer.model, trainer.optimizer, self.step, self.identity)
-            trainer.accelerator.wait_for_everyone()
+            by_main(self._save, self.processes)
         return stop
 
-
-def _agreed(accelerator: Accelerator, requested: bool) -> bool:
-    """Whether any process was asked to stop: all of them must stop after the same step."""
-    if accelerator.num_processes == 1:
-        return requested
-    votes = accelerator.reduce(torch.tensor(float(requested), device=accelerator.device))
-    return bool(votes > 0)
+    def _save(self) -> None:
+        folder = self.trainer.folder
+        if folder.metrics.is_file():
+            flush_to_disk(folder.metrics)
+        save_checkpoint(folder.checkpoint, self.trainer.model, self.trainer.optimizer, self.step, self.identity)
 
 
 def _identity(trainer: Trainer) -> str:
@@ -309,14 +336,17 @@ def finish(updates: Updates) -> dict[str, Any]:
     if recipe.model.sees_labels and trainer.dev:
         batches = TASKS[recipe.task].evaluation_batches(trainer.dev, recipe)
         summary["leak"] = leak_report(network, batches, trainer.vocabulary).to_json()
-    if trainer.accelerator.is_main_process:
+
+    def write() -> None:
         updates.metrics.write(recipe.train.steps, seconds, {f"dev_{name}": value for name, value in measured.items()})
         write_tensors(folder.weights, dict(network.state_dict()), {"recipe": recipe.name})
         write_text(folder.summary, json.dumps(summary, indent=2) + "\n")
         folder.checkpoint.unlink(missing_ok=True)
         remove_indexes(folder.path)
-    trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.end_training()
+
+    by_main(write, updates.processes)
+    for tracker in trainer.accelerator.trackers:
+        tracker.finish()
     return summary
 
 
@@ -332,5 +362,5 @@ def _named(run: TrainedRun) -> dict[str, str]:
     return {"name": run.recipe.name, "kind": run.recipe.model.kind, "sha256": file_sha256(run.folder.weights)}
 
 
-def _step_seed(seed: int, step: int, rank: int) -> int:
-    return (seed * 1_000_003 + step * 1_009 + rank) % 2**31
+def _step_seed(seed: int, step: int, draw: int) -> int:
+    return (seed * 1_000_003 + step * 1_009 + draw) % 2**31

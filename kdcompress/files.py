@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one, and a power cut leaves the old one or the new; hashing them."""
+"""Writing files so that a reader never sees half of one, and a power cut leaves the old or the new; hashing them."""
 
 from __future__ import annotations
 

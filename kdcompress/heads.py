@@ -37,11 +37,21 @@ class WithHeads(nn.Module):
         """See ``CtcNetwork.outputs``; and what each head says, by the key of its loss."""
         with self.simulation.on(self.network) if self.simulation else nullcontext():
             outputs = self.network.outputs(features, frame_lens, labels, label_lens)
+        outputs = _trimmed(outputs, int(frame_lens.max()))
         return outputs, {key: head(outputs, frame_lens, labels, label_lens) for key, head in self.heads.items()}
 
     def fitted(self, key: str) -> dict[str, Tensor]:
         """Buffers of the head of a loss by name; none where it has no head."""
         return dict(self.heads[key].named_buffers()) if key in self.heads else {}
+
+
+def _trimmed(outputs: Outputs, frames: int) -> Outputs:
+    """The first ``frames`` frames: the rest is padding to the longest item of another process, or another part."""
+    if outputs.log_probs.shape[1] == frames:
+        return outputs
+    return outputs._replace(
+        log_probs=outputs.log_probs[:, :frames], hidden=tuple(block[:, :frames] for block in outputs.hidden)
+    )
 
 
 def with_heads(

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from accelerate.utils import broadcast_object_list
 
 from kdcompress.errors import RunError
+from kdcompress.parallel import by_main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,15 +42,7 @@ def alone_in(folder: Path, state: PartialState) -> Iterator[None]:
         RunError: another process trains there, or the lock cannot be written; on all processes.
     """
     with ExitStack() as stack:
-        problem = None
-        if state.is_main_process:
-            try:
-                stack.enter_context(_held(folder))
-            except (RunError, OSError) as error:
-                problem = str(error)
-        (problem,) = broadcast_object_list([problem])
-        if problem is not None:
-            raise RunError(problem)
+        by_main(lambda: stack.enter_context(_held(folder)), state)
         yield
 
 
@@ -66,6 +58,7 @@ def _held(folder: Path) -> Iterator[None]:
             if holder is not None and _trains(path, holder):
                 raise RunError(_refusal(path, holder))
             path.write_text(json.dumps(mine) + "\n", encoding="utf-8")
+        _remove_leftovers(folder)
         stop = threading.Event()
         beat = threading.Thread(target=_beat, args=(path, stop), daemon=True)
         beat.start()
@@ -83,7 +76,7 @@ def _held(folder: Path) -> Iterator[None]:
                 parent.rmdir()
 
 
-def remove_leftovers(folder: Path) -> None:
+def _remove_leftovers(folder: Path) -> None:
     """Remove what killed processes left half-written in ``folder``; for whoever is alone in it."""
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)

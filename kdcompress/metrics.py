@@ -16,13 +16,21 @@ if TYPE_CHECKING:
 
 
 class Metrics:
-    """Appends scalars; what an earlier process wrote after its last checkpoint is dropped on resume."""
+    """Appends scalars; what an earlier process wrote after its last checkpoint is dropped on resume.
 
-    def __init__(self, folder: RunFolder, start: int, accelerator: Accelerator) -> None:
+    Args:
+        folder: of the run.
+        start: updates that the checkpoint has seen.
+        steps: updates of the run; what is measured after the last of them is measured again on resume.
+        accelerator: knows the first of several processes, which writes.
+    """
+
+    def __init__(self, folder: RunFolder, start: int, steps: int, accelerator: Accelerator) -> None:
         self.path, self.accelerator = folder.metrics, accelerator
         kept: list[dict[str, Any]] = []
         if folder.metrics.is_file():
             kept = [row for row in read_metrics(folder.metrics) if row["step"] <= start]
+            kept = [row for row in kept if row["step"] < steps or "loss" in row]
         self.seconds = float(kept[-1]["seconds"]) if kept else 0.0
         if accelerator.is_main_process:
             write_text(folder.metrics, "".join(json.dumps(row) + "\n" for row in kept))

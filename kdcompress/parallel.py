@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING
 
 import torch
 from accelerate.state import PartialState
+from accelerate.utils import broadcast_object_list
 from torch import distributed
 
-from kdcompress.errors import RecipeError
+from kdcompress.errors import RecipeError, RunError
+from kdcompress_runtime.errors import KdcompressError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -65,7 +67,7 @@ def parts_of(batch: Batch, network: CtcNetwork, accumulate: int, state: PartialS
     """
     frames = network.frame_lens(batch.input_lens)
     found = [batch.inputs.shape[1], len(frames), int(frames.sum())]
-    longest, items, valid = zip(*_from_all(found, state), strict=True)
+    longest, items, valid = zip(*_gathered(found, state), strict=True)
     if min(items) == 0:
         raise RecipeError(f"a batch of {sum(items)} items is too small for {len(items)} processes; start fewer")
     batch = batch.padded(max(longest))
@@ -81,8 +83,31 @@ def parts_of(batch: Batch, network: CtcNetwork, accumulate: int, state: PartialS
     ]
 
 
-def _from_all(numbers: list[int], state: PartialState) -> list[list[int]]:
-    """The numbers of each process, on all of them."""
+def from_all(number: int, state: PartialState) -> list[int]:
+    """Return the number of each process, on all of them."""
+    return [found for (found,) in _gathered([number], state)]
+
+
+def by_main(action: Callable[[], None], state: PartialState) -> None:
+    """Let the first process do something for all, which wait for it.
+
+    Raises:
+        RunError: it failed, with its message; on the first process the error itself.
+    """
+    problem: Exception | None = None
+    if state.is_main_process:
+        try:
+            action()
+        except (KdcompressError, OSError) as error:
+            problem = error
+    (message,) = broadcast_object_list([problem and str(problem)])
+    if problem is not None:
+        raise problem
+    if message is not None:
+        raise RunError(message)
+
+
+def _gathered(numbers: list[int], state: PartialState) -> list[list[int]]:
     if state.num_processes == 1:
         return [numbers]
     mine = torch.tensor(numbers, device=state.device)

@@ -24,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from kdcompress.conformer_layers import GatedConvolution
 from kdcompress.layers import DenseConvBlock, SeparableConvBlock
+from kdcompress.parallel import extremes
 from kdcompress.settings import Settings
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class Simulation(nn.Module):
         if self._observing:
             known.copy_(torch.stack([torch.minimum(known[0], seen[0]), torch.maximum(known[1], seen[1])]))
         else:
-            known.lerp_(seen, momentum)
+            known.lerp_(torch.stack(extremes(*seen)), momentum)
 
     def _on_input(self, point: int) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
         return lambda _, given: (self.activation(point, given[0]), *given[1:])

@@ -37,8 +37,8 @@ BLOCKS = (
 def recompute_blocks(model: nn.Module) -> None:
     """Let each block of ``model`` keep only its inputs while it trains, in place.
 
-    Gradients are the same to the bit: the same dropout is drawn again, and batch norms neither count the second pass nor
-    move their running statistics by it. Without gradients, and in evaluation, nothing changes.
+    Gradients are the same to the bit: the same dropout is drawn again, and batch norms neither count the second pass
+    nor move their running statistics by it. Without gradients, and in evaluation, nothing changes.
     """
     for block in model.modules():
         if isinstance(block, BLOCKS):

@@ -5,11 +5,14 @@ For comparing methods. Each run gives the very weights that it would give alone.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from kdcompress.distill import Updates, finish, finished_summary
 from kdcompress.errors import TrainingDivergedError
 from kdcompress.interrupt import DeferredInterrupt
+from kdcompress.lock import alone_in
+from kdcompress.parallel import processes
 from kdcompress.run import RunFolder
 from kdcompress.trainer import load_teachers, setup
 
@@ -49,9 +52,12 @@ def fit_side_by_side(
         loaded: Loaded = {}
         group = [run for run in waiting if _batches_of(run[0], loaded) == _batches_of(waiting[0][0], loaded)]
         waiting = [run for run in waiting if run not in group]
-        together = [Updates(setup(recipe, RunFolder(path), loaded)) for recipe, path in group]
-        for updates in _train(together, diverged, lambda count: on_progress and on_progress(done + count, total)):  # noqa: B023
-            finish(updates)
+        with ExitStack() as stack:
+            for _, path in group:
+                stack.enter_context(alone_in(path, processes()))
+            together = [Updates(setup(recipe, RunFolder(path), loaded)) for recipe, path in group]
+            for updates in _train(together, diverged, lambda count: on_progress and on_progress(done + count, total)):  # noqa: B023
+                finish(updates)
         done += sum(recipe.train.steps for recipe, _ in group)
     if diverged:
         raise diverged[0]
@@ -67,11 +73,11 @@ def _train(
     step = last.step
     with DeferredInterrupt() as interrupt:
         for batch in last.batches():
-            memo: Memo = {}
+            memos: dict[int, Memo] = {}
             for updates in [updates for updates in together if updates.step == step]:
                 updates.seconds = last.seconds
                 try:
-                    updates.apply(batch, memo)
+                    updates.apply(batch, memos)
                 except TrainingDivergedError as problem:
                     diverged.append(problem)
                     together.remove(updates)

@@ -27,7 +27,7 @@ def synchronise_norms(network: nn.Module) -> None:
 class _Synchronised:
     """Mixed into a batch norm of torch: its forward pass in training."""
 
-    def forward(self: Any, inputs: Tensor) -> Tensor:  # noqa: ANN401 (a batch norm)
+    def forward(self: Any, inputs: Tensor) -> Tensor:
         """Normalise ``(N, C, ...)``."""
         if not self.training:
             normalised: Tensor = super().forward(inputs)  # type: ignore[misc]
@@ -38,8 +38,7 @@ class _Synchronised:
             share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
             self.running_mean.lerp_(mean, share)
             self.running_var.lerp_(variance * (count / (count - 1)), share)
-        normalised = _Normalise.apply(inputs, self.weight, self.bias, mean, variance, count, self.eps)
-        return normalised
+        return _Normalise.apply(inputs, self.weight, self.bias, mean, variance, count, self.eps)  # type: ignore[no-any-return]
 
 
 class SyncBatchNorm1d(_Synchronised, nn.BatchNorm1d):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,8 +21,11 @@ from kdcompress.hearing import hear
 from kdcompress.layers import frame_mask
 from kdcompress.losses.base import Head
 from kdcompress.model_settings import StudentConfig
+from kdcompress.parallel import processes, take_from_main
+from kdcompress.recompute import recompute_blocks
 from kdcompress.run import RunFolder, TrainedRun, build_network, load_run
 from kdcompress.start import shaped_by_tokens, start_encoder_from, start_from
+from kdcompress.sync_norm import synchronise_norms
 from kdcompress.targets import Source
 from kdcompress.teachers.opening import open_teacher
 from kdcompress.teachers.teacher import dev_errors
@@ -29,8 +34,6 @@ from kdcompress_runtime.manifest import read_manifest
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
-
-    from torch.utils.data import Dataset
 
     from kdcompress.data.batch import Batch
     from kdcompress.data.items import Item
@@ -45,6 +48,10 @@ if TYPE_CHECKING:
 
 STATISTICS_BATCHES = 8
 """Training batches from which mean and variance of the features are taken, and what heads are fitted to."""
+STATISTICS_FRAMES = 100_000
+"""Valid frames (of the student, 4000 s or so) that are enough for these, however large a batch is."""
+ITEMS_AT_ONCE = 32
+"""Items that are looked at together before the first update: a batch of many processes is too large for one."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +93,7 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
         log_with="tensorboard",
         project_dir=folder.path,
     )
-    if recipe.train.batch_seconds is None and recipe.train.batch_size % accelerator.num_processes:
-        raise RecipeError(
-            f"train.batch_size {recipe.train.batch_size} cannot be divided by {accelerator.num_processes} processes"
-        )
+    _check_loop(recipe, accelerator.num_processes)
     teachers = load_teachers(recipe, {} if loaded is None else loaded)
     chosen = recipe.init or recipe.init_encoder
     start = load_run(chosen) if chosen else None
@@ -116,9 +120,11 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
         raise RecipeError(f"{recipe.data.train}: fewer items than the {accelerator.num_processes} processes")
     if start:
         _start(start, network, recipe, vocabulary)
-    else:
-        _set_feature_statistics(network, batches, recipe.train.steps)
     model = with_heads(network, recipe.losses, len(vocabulary), sources, recipe.quantization_aware)
+    if accelerator.num_processes > 1:
+        synchronise_norms(model)
+    if recipe.train.activation_checkpointing:
+        recompute_blocks(model)
     optimizer = _optimizer(model, recipe.train)
     if accelerator.is_main_process:
         write_text(folder.recipe, recipe.dumps())
@@ -126,8 +132,9 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
     for source in sources:
         source.teacher.to(accelerator.device)
     model.to(accelerator.device)
-    _prepare_heads(model, recipe, batches, sources, accelerator.device)
-    _calibrate(model, recipe, batches, accelerator.device)
+    if accelerator.is_main_process:
+        _fit_to_data(model, recipe, undivided(batches), sources, accelerator.device)
+    take_from_main(model, processes())
     return Trainer(recipe, folder, accelerator, vocabulary, model, optimizer, batches, dev, sources, start)
 
 
@@ -253,31 +260,74 @@ def _start(start: TrainedRun, network: CtcNetwork, recipe: Recipe, vocabulary: V
         start_encoder_from(start, network, recipe, shaped_by_tokens(network, larger))
 
 
-def _set_feature_statistics(network: CtcNetwork, batches: Dataset[Batch], steps: int) -> None:
-    """Fix the feature normalisation from the first training batches, padding left out."""
-    valid = []
-    for step in range(min(STATISTICS_BATCHES, steps)):
+def _check_loop(recipe: Recipe, world: int) -> None:
+    """Refuse settings of the loop that do not go together."""
+    config = recipe.train
+    if config.batch_seconds is None and config.batch_size < world * config.accumulate:
+        parts = f", each of which divides its share into {config.accumulate} parts" if config.accumulate > 1 else ""
+        raise RecipeError(f"train.batch_size {config.batch_size} is too small for {world} processes{parts}")
+    if config.activation_checkpointing and recipe.quantization_aware:
+        raise RecipeError(
+            "train.activation_checkpointing: what quantization_aware rounds cannot be computed again; set it to false, "
+            "or train.accumulate to save memory"
+        )
+
+
+def undivided(batches: TrainingBatches) -> TrainingBatches:
+    """Return the same batches as one process alone reads them."""
+    whole = copy(batches)
+    whole.rank, whole.world = 0, 1
+    return whole
+
+
+def _fit_to_data(
+    model: WithHeads, recipe: Recipe, batches: TrainingBatches, sources: tuple[Source, ...], device: torch.device
+) -> None:
+    """Set what depends on data before the first update, from whole batches: the same for any number of processes."""
+    if not (recipe.init or recipe.init_encoder):
+        _set_feature_statistics(model.network, batches, recipe.train.steps, device)
+    _prepare_heads(model, recipe, batches, sources, device)
+    _calibrate(model, recipe, batches, device)
+
+
+def _first(
+    batches: TrainingBatches, network: CtcNetwork, steps: int, device: torch.device, most: float = math.inf
+) -> Iterator[Batch]:
+    """The first training batches in parts of a few items, until they have ``most`` valid frames."""
+    frames = 0
+    for step in range(steps):
         batch = batches[step]
+        for start in range(0, len(batch.items), ITEMS_AT_ONCE):
+            part = batch.part(start, start + ITEMS_AT_ONCE).to(device)
+            frames += int(network.frame_lens(part.input_lens).sum())
+            yield part
+            if frames >= most:
+                return
+
+
+def _set_feature_statistics(network: CtcNetwork, batches: TrainingBatches, steps: int, device: torch.device) -> None:
+    """Fix the feature normalisation from the first training batches, padding left out."""
+    count, total, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    for batch in _first(batches, network, min(STATISTICS_BATCHES, steps), device, STATISTICS_FRAMES):
         features = network.features(batch.inputs)
         lens = network.frame_lens(batch.input_lens) * network.subsampling_factor
-        valid.append(features[frame_mask(lens, features.shape[1])])
-    frames = torch.cat(valid)
-    network.feature_norm.set_statistics(frames.mean(dim=0), frames.std(dim=0))
+        valid = features[frame_mask(lens, features.shape[1])].double().cpu()
+        count, total, squares = count + len(valid), total + valid.sum(dim=0), squares + valid.square().sum(dim=0)
+    mean = total / count
+    variance = (squares - count * mean.square()) / max(1, count - 1)
+    network.feature_norm.set_statistics(mean.to(device), variance.clamp(min=0).sqrt().to(device))
 
 
 def _prepare_heads(
-    model: WithHeads, recipe: Recipe, batches: Dataset[Batch], sources: tuple[Source, ...], device: torch.device
+    model: WithHeads, recipe: Recipe, batches: TrainingBatches, sources: tuple[Source, ...], device: torch.device
 ) -> None:
-    """Fit the heads that ask for it to what the teacher says of the first training batches, padding left out.
-
-    Where there are several processes, all of them go on with the buffers of the first.
-    """
+    """Fit the heads that ask for it to what the teacher says of the first training batches, padding left out."""
     asking = [loss for loss in recipe.losses if loss.prepares]
     if not asking or "hidden" not in sources[0].bridge.gives:
         return
     said = []
-    for step in range(min(STATISTICS_BATCHES, recipe.train.steps)):
-        heard = hear(model.network, recipe, batches[step].to(device))
+    for batch in _first(batches, model.network, min(STATISTICS_BATCHES, recipe.train.steps), device, STATISTICS_FRAMES):
+        heard = hear(model.network, recipe, batch)
         hidden = sources[0].answer(heard).hidden
         said.append([block[frame_mask(heard.frame_lens, block.shape[1])].float() for block in hidden])
     frames = [torch.cat(blocks) for blocks in zip(*said, strict=True)]
@@ -287,13 +337,13 @@ def _prepare_heads(
             loss.prepare(head, frames, recipe.seed)
 
 
-def _calibrate(model: WithHeads, recipe: Recipe, batches: Dataset[Batch], device: torch.device) -> None:
+def _calibrate(model: WithHeads, recipe: Recipe, batches: TrainingBatches, device: torch.device) -> None:
     """Take the ranges of the simulated int8, if there is one, from the first training batches."""
     config = recipe.quantization_aware
     if model.simulation is None or config is None:
         return
-    for step in range(min(config.calibration_batches, recipe.train.steps)):
-        heard = hear(model.network, recipe, batches[step].to(device))
+    for batch in _first(batches, model.network, min(config.calibration_batches, recipe.train.steps), device):
+        heard = hear(model.network, recipe, batch)
         with model.simulation.observing(model.network):
             model.network.outputs(heard.features, heard.frame_lens, heard.labels, heard.label_lens)
 
