@@ -72,6 +72,8 @@ class Spool:
                 yield places[starts[index] : ends[index]]
 
     def _flush(self, bucket: int) -> None:
+        if not self._pending[bucket]:
+            return
         with (self._folder / str(bucket)).open("ab") as file:
             self._pending[bucket].tofile(file)
         self._pending[bucket] = array("q")
