@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -83,6 +84,6 @@ def _joined(alone: Sequence[Said]) -> Said:
     blocks = zip(*(said.hidden for said in alone), strict=True)
     return Said(
         torch.cat([said.frame_lens for said in alone]),
-        side_by_side(logs) if logs else None,
+        side_by_side(logs, -math.log(logs[0].shape[1])) if logs else None,
         tuple(side_by_side([block[0] for block in parts]) for parts in blocks),
     )

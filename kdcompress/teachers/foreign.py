@@ -128,9 +128,9 @@ def unpadded(inputs: Tensor, input_lens: Tensor, sample_rate: int | None) -> lis
     return [F.pad(item, (0, max(0, least - len(item)))) for item in items]
 
 
-def side_by_side(parts: Sequence[Tensor]) -> Tensor:
-    """Pad items ``(T_i, ...)`` with zeros to ``(N, T, ...)``."""
-    return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)
+def side_by_side(parts: Sequence[Tensor], padding: float = 0.0) -> Tensor:
+    """Pad items ``(T_i, ...)`` to ``(N, T, ...)``."""
+    return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True, padding_value=padding)
 
 
 def rehearsal(sample_rate: int, seconds: Sequence[float]) -> list[Tensor]:

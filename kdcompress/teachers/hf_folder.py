@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -107,7 +109,8 @@ def load_model(folder: Path) -> Any:  # noqa: ANN401 - the class is only known b
         raise MissingDependencyError(
             f"{folder}: Hugging Face models need transformers; install it with `pip install 'kdcompress[export]'`"
         ) from error
-    kind = getattr(transformers, found[0], None)
+    with redirect_stdout(io.StringIO()):  # some models print when they are first imported
+        kind = getattr(transformers, found[0], None)
     if kind is None:
         raise TeacherError(f"{folder}: transformers {transformers.__version__} knows no {found[0]}")
     try:

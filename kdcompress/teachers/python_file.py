@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kdcompress.hearing import Heard
+    from kdcompress.recipe import Recipe
 
 FUNCTION = "teacher"
 """What a file must define: ``def teacher() -> Teacher``."""
@@ -43,6 +44,10 @@ class PythonFileTeacher(Teacher):
         self._made, self.answers_anything = made, made.answers_anything
         both = hashlib.sha256(f"{file_sha256(file)} {made.info.fingerprint}".encode()).hexdigest()
         self.info = replace(made.info, source=file, fingerprint=both)
+
+    def check(self, recipe: Recipe) -> None:
+        """See ``Teacher.check``."""
+        self._made.check(recipe)
 
     def to(self, device: torch.device) -> None:
         """See ``Teacher.to``."""
