@@ -29,6 +29,10 @@ class LabelStoreError(KdcompressError, ValueError):
     """Stored teacher labels are missing, unfinished, damaged, or belong to other data or another teacher."""
 
 
+class DamagedLabelsError(LabelStoreError):
+    """A file of stored teacher labels is not what was written."""
+
+
 class TargetTooLongError(KdcompressError, ValueError):
     """A reference needs more output frames than its input has; CTC cannot align it."""
 

@@ -6,15 +6,16 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdcompress.errors import LabelStoreError
+from kdcompress.errors import DamagedLabelsError, LabelStoreError
 from kdcompress.files import file_sha256
 from kdcompress.labels.folder import KIND, NO_ROOM, leftovers, no_room, write_durably
 from kdcompress.labels.plan import Plan, difference
-from kdcompress.labels.shard import Shard
+from kdcompress.labels.shard import Shard, damaged
 from kdcompress.labels.table import UNLABELLED, row_dtype
 from kdcompress.provenance import versions
 
@@ -42,11 +43,11 @@ def read_index(path: Path) -> dict[str, Any]:
             f"{path.parent}: no complete store of labels; repeat the `kdcompress label` that made it"
         ) from error
     except (OSError, ValueError) as error:
-        raise LabelStoreError(f"{path}: damaged ({error}); {_again(path)}") from error
-    if not isinstance(found, dict) or found.get("kind") != KIND:
+        raise DamagedLabelsError(f"{path}: damaged ({error}); {_again(path)}") from error
+    if not isinstance(found, dict) or "checksum" not in found:
         raise LabelStoreError(f"{path}: is no index of stored labels; give the folder that `kdcompress label` wrote")
-    if found.get("checksum") != _checksum(found):
-        raise LabelStoreError(f"{path}: damaged: its checksum is wrong; {_again(path)}")
+    if found["checksum"] != _checksum(found):
+        raise DamagedLabelsError(f"{path}: damaged: its checksum is wrong; {_again(path)}")
     if found["format"] != Plan.format:
         raise LabelStoreError(
             f"{path}: format {found['format']}, and this version reads {Plan.format}; label again with this version"
@@ -88,7 +89,7 @@ def _agree(folder: StoreFolder, there: Plan, asked: Plan) -> None:
         raise LabelStoreError(f"{folder.path}: holds other labels: {different}; {REMEDY}")
 
 
-def settle_plan(folder: StoreFolder, plan: Plan) -> None:
+def settle_plan(folder: StoreFolder, plan: Plan, kind: LabelKind) -> None:
     """Write the plan, or see that the one there is the same: whoever comes first decides.
 
     Raises:
@@ -96,20 +97,40 @@ def settle_plan(folder: StoreFolder, plan: Plan) -> None:
     """
     folder.work.mkdir(parents=True, exist_ok=True)
     if not folder.plan.is_file():
-        mine = folder.work / f".plan.{os.getpid()}.{plan.fingerprint()[:12]}.json"
-        write_durably(mine, (json.dumps(plan.to_json(), indent=1) + "\n").encode())
-        try:
-            os.link(mine, folder.plan)
-        except FileExistsError:
-            pass
-        except OSError:  # not every file system can
-            mine.replace(folder.plan)
-        mine.unlink(missing_ok=True)
+        # after a repair there may be shards without a plan
+        for number in sorted(folder.shards()):
+            with suppress(DamagedLabelsError):
+                Shard(folder.shard(number), kind, plan.fingerprint())
+                break
+        _write_plan(folder, plan)
+    there = _read_plan(folder)
+    if there != plan and not folder.shards() and not any(folder.work.glob("*.claim")):
+        # begun, and given up before anything came of it
+        folder.plan.unlink(missing_ok=True)
+        folder.codebooks.unlink(missing_ok=True)
+        _write_plan(folder, plan)
+        there = _read_plan(folder)
+    _agree(folder, there, plan)
+
+
+def _write_plan(folder: StoreFolder, plan: Plan) -> None:
+    """Write the plan unless there is one, whole."""
+    mine = folder.work / f".plan.{os.getpid()}.{plan.fingerprint()[:12]}.json"
+    write_durably(mine, (json.dumps(plan.to_json(), indent=1) + "\n").encode())
     try:
-        there = Plan.from_json(json.loads(folder.plan.read_text(encoding="utf-8")))
+        os.link(mine, folder.plan)
+    except FileExistsError:
+        pass
+    except OSError:  # not every file system can
+        mine.replace(folder.plan)
+    mine.unlink(missing_ok=True)
+
+
+def _read_plan(folder: StoreFolder) -> Plan:
+    try:
+        return Plan.from_json(json.loads(folder.plan.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LabelStoreError(f"{folder.plan}: damaged ({error}); remove that file and repeat the command") from error
-    _agree(folder, there, plan)
 
 
 def note_shard(folder: StoreFolder, number: int, content: bytes, items: Sequence[Labelled]) -> None:
@@ -141,17 +162,17 @@ def examined(folder: StoreFolder, number: int, plan: Plan, kind: LabelKind) -> d
         LabelStoreError: it is damaged, or belongs to another store.
     """
     path = folder.shard(number)
-    shard = Shard(path, kind)
+    shard = Shard(path, kind, plan.fingerprint())
     rows = shard.rows()
-    if shard.plan != plan.fingerprint() or len(rows) != len(plan.places(number)):
-        raise LabelStoreError(f"{path}: belongs to another store of labels; remove it, and label again")
-    labelled = rows[rows["length"] != UNLABELLED]
-    for index, row in enumerate(labelled):
-        shard.item(row, f"item {index + 1} of {len(labelled)}")
+    if len(rows) != len(plan.places(number)):
+        raise damaged(path, f"it holds {len(rows)} items")
+    for index, row in enumerate(rows):
+        if row["length"] != UNLABELLED:
+            shard.item(row, f"item {index + 1} of it")
     return {
         "file": path.name,
         "items": len(rows),
-        "left_out": len(rows) - len(labelled),
+        "left_out": int((rows["length"] == UNLABELLED).sum()),
         "frames": int(rows["frames"].sum()),
         "bytes": path.stat().st_size,
         "sha256": file_sha256(path),
@@ -171,7 +192,7 @@ def write_index(folder: StoreFolder, plan: Plan, kind: LabelKind) -> None:
         note = _noted(folder, number)
         try:
             notes.append(note or examined(folder, number, plan, kind))
-        except LabelStoreError:
+        except DamagedLabelsError:
             folder.shard(number).unlink(missing_ok=True)
             return
     _write_table(folder, plan, kind)
@@ -202,7 +223,7 @@ def _write_table(folder: StoreFolder, plan: Plan, kind: LabelKind) -> None:
             header = {"descr": npy.dtype_to_descr(row_dtype(kind)), "fortran_order": False, "shape": shape}
             npy.write_array_header_1_0(file, header)
             for number in range(plan.shards):
-                file.write(Shard(folder.shard(number), kind).rows().tobytes())
+                file.write(Shard(folder.shard(number), kind, plan.fingerprint()).rows().tobytes())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(folder.table)

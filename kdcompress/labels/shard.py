@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import save
 
-from kdcompress.errors import LabelStoreError
+from kdcompress.errors import DamagedLabelsError, LabelStoreError
 from kdcompress.labels.table import UNLABELLED, axes, checksum, row_dtype, rows_of
 
 if TYPE_CHECKING:
@@ -42,26 +42,39 @@ def shard_bytes(kind: LabelKind, items: Sequence[tuple[float, int, Arrays | None
 class Shard:
     """A shard on disk, read by memory map; nothing is read before it is asked for."""
 
-    def __init__(self, path: Path, kind: LabelKind) -> None:
+    def __init__(self, path: Path, kind: LabelKind, plan_fingerprint: str) -> None:
         """Open it.
 
         Raises:
-            LabelStoreError: it is missing, or cut short, or holds something else.
+            DamagedLabelsError: it is missing, or cut short, or holds something else.
+            LabelStoreError: it belongs to a store with another plan.
         """
         self.path, self.kind = path, kind
         try:
-            with path.open("rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            head = int.from_bytes(self._map[:8], "little")
-            told: dict[str, Any] = json.loads(self._map[8 : 8 + head])
-            self.plan: str = told["__metadata__"]["plan"]
-            self._arrays = {name: self._view(told[name], 8 + head) for name in self._expected()}
+            told, start = self._header()
+            plan = told["__metadata__"]["plan"]
+            self._arrays = {} if plan != plan_fingerprint else self._views(told, start)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise damaged(path, f"it cannot be read ({error or type(error).__name__})") from error
+        if plan != plan_fingerprint:
+            raise LabelStoreError(
+                f"{path}: belongs to a store of other labels; remove it, or repeat the command that made it"
+            )
         for name, (dtype, shape) in self._expected().items():
             found = self._arrays[name]
             if found.dtype != np.dtype(dtype) or found.shape[1:] != shape:
                 raise damaged(path, f"{name} is {found.dtype}{list(found.shape)} there")
+
+    def _header(self) -> tuple[dict[str, Any], int]:
+        """What the file says of its arrays, and where these begin."""
+        with self.path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        start = 8 + int.from_bytes(self._map[:8], "little")
+        told: dict[str, Any] = json.loads(self._map[8:start])
+        return told, start
+
+    def _views(self, told: dict[str, Any], start: int) -> dict[str, NDArray[Any]]:
+        return {name: self._view(told[name], start) for name in self._expected()}
 
     def _expected(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
         columns = row_dtype(self.kind)
@@ -85,9 +98,10 @@ class Shard:
         """Arrays of the item that a row of the item table describes; views, not copies.
 
         Raises:
-            LabelStoreError: they are not what was written, or the item was not labelled; ``name`` says which it is.
+            DamagedLabelsError: they are not what was written; ``name`` says which item it is.
+            LabelStoreError: it was not labelled.
         """
-        if row["length"] == UNLABELLED:
+        if row["length"] == UNLABELLED and checksum(row, {}) == row["crc32"]:
             raise LabelStoreError(
                 f"{self.path}: {name} has no labels: it could not be read, or was too long, when the others were "
                 "labelled; take it out of the manifest, or set data.max_duration to what it was then"
@@ -102,9 +116,9 @@ class Shard:
         return found
 
 
-def damaged(path: Path, problem: str) -> LabelStoreError:
+def damaged(path: Path, problem: str) -> DamagedLabelsError:
     """Describe a file that is not what was written, and the remedy."""
-    return LabelStoreError(
+    return DamagedLabelsError(
         f"{path}: damaged: {problem}; find all that is with `kdcompress label --check {path.parent}`, and with "
         "--repair let `kdcompress label` make it again"
     )

@@ -41,6 +41,7 @@ class LabelStore:
         self.plan = Plan.from_json(self.index)
         self.kind = label_kind(self.plan.settings(), len(self.plan.teacher["vocabulary"]))
         self.rows = self._table()
+        self._fingerprint = self.plan.fingerprint()
         self._shards: OrderedDict[int, Shard] = OrderedDict()
 
     def _table(self) -> NDArray[np.void]:
@@ -57,14 +58,12 @@ class LabelStore:
         """One of the files, open.
 
         Raises:
-            LabelStoreError: it is missing or damaged.
+            LabelStoreError: it is missing or damaged, or belongs to another store.
         """
         if number in self._shards:
             self._shards.move_to_end(number)
             return self._shards[number]
-        shard = Shard(self.folder.shard(number), self.kind)
-        if shard.plan != self.plan.fingerprint():
-            raise damaged(shard.path, "it belongs to another store")
+        shard = Shard(self.folder.shard(number), self.kind, self._fingerprint)
         self._shards[number] = shard
         if len(self._shards) > OPEN_SHARDS:
             self._shards.popitem(last=False)
