@@ -32,7 +32,7 @@ LONG_BYTES = 4 << 20
 _PACK = struct.Struct("<QIIII")
 _HEADER_BYTES = 2048
 _FORMAT = 1
-_PREFIX, _SUFFIX = ".items-", ".tmp"
+_PREFIX, _SUFFIX = "items-", ".tmp"
 
 
 @dataclass(frozen=True)

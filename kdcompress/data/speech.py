@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,10 +10,12 @@ from torch.utils.data import Dataset
 
 from kdcompress.data.augment import augment_waveform
 from kdcompress.data.batch import Batch, collate
+from kdcompress.data.buckets import BucketPlan
 from kdcompress.data.index import index_file, is_long
 from kdcompress.data.items import Item, Items, Limits, load_items
 from kdcompress.data.noise import read_noises
-from kdcompress.data.plan import PoolPlan
+from kdcompress.data.plan import Plan, PoolPlan
+from kdcompress.errors import RecipeError
 from kdcompress_runtime.audio import read_audio
 
 if TYPE_CHECKING:
@@ -49,7 +52,13 @@ class TrainingBatches(Dataset[Batch]):
         self.items = speech_items(recipe.data.train, recipe, vocabulary, units_per_frame, keep)
         noise = recipe.augment.noise
         self.noises = read_noises(noise.manifest, noise.split, self.rate) if noise else []
-        self._plan = PoolPlan(self.items.lengths, recipe.train.batch_size, streams=streams, seed=recipe.seed)
+        self._plan = _plan(self.items, recipe, streams)
+        if recipe.train.batch_seconds is not None and self._plan.smallest < world:
+            raise RecipeError(
+                f"train.batch_seconds {recipe.train.batch_seconds:g} holds {self._plan.smallest} of the longest items "
+                f"of {recipe.data.train}, too few for {world} processes; raise it, or lower data.max_duration with "
+                "data.on_unusable skip"
+            )
 
     def __getitem__(self, step: int) -> Batch:
         """Read and augment this process's share of the batch of ``step``."""
@@ -91,6 +100,23 @@ class TrainingBatches(Dataset[Batch]):
         return augmented.samples, (augmented.speed, augmented.lead_in_s)
 
 
+def _plan(items: Items, recipe: Recipe, streams: int) -> Plan:
+    config, rate = recipe.train, recipe.frontend.sample_rate
+    if config.batch_seconds is None:
+        return PoolPlan(items.lengths, config.batch_size, streams=streams, seed=recipe.seed)
+    budget, lead_in, slowest = (
+        round(config.batch_seconds * rate),
+        recipe.augment.lead_in_s[1],
+        min(recipe.augment.speed),
+    )
+
+    def longest(units: int) -> int:
+        return math.ceil((units + lead_in * rate) / min(1.0, slowest))
+
+    budget = round(config.batch_seconds * rate)
+    return BucketPlan(items.lengths, budget, longest=longest, streams=streams, seed=recipe.seed)
+
+
 def narrowed(samples: NDArray[np.float32], rate: int, to_rate: int) -> NDArray[np.float32]:
     """Resample so that frames stay synchronous: sample n of ``rate`` is sample ``n * to_rate / rate``, none is lost."""
     import soxr
@@ -121,12 +147,18 @@ def speech_items(
 
 
 def evaluation_batches(items: Sequence[Item], recipe: Recipe, rates: Sequence[int] = ()) -> Iterator[Batch]:
-    """Batches without augmentation, longest items together; every item once; at the ``rates`` of teachers, too."""
+    """Batches without augmentation, longest items together; every item once; at the ``rates`` of teachers, too.
+
+    Of ``batch_size`` items, or fewer where they are longer than ``batch_seconds`` together.
+    """
     lengths = items.lengths if isinstance(items, Items) else np.array([item.units for item in items])
     order = np.argsort(-lengths.astype(np.int64), kind="stable")
-    size, own_rate = recipe.train.batch_size, recipe.frontend.sample_rate
-    for start in range(0, len(order), size):
-        places = order[start : start + size]
+    own_rate, seconds = recipe.frontend.sample_rate, recipe.train.batch_seconds
+    start = 0
+    while start < len(order):
+        fitting = int(seconds * own_rate) // max(1, int(lengths[order[start]])) if seconds else recipe.train.batch_size
+        places = order[start : start + max(1, min(fitting, recipe.train.batch_size))]
+        start += len(places)
         part = items.chosen(places) if isinstance(items, Items) else [items[place] for place in places]
         heard = {rate: [read_audio(item.entry.input, rate)[0] for item in part] for rate in {own_rate, *rates}}
         yield collate(
