@@ -141,13 +141,13 @@ def read_ear(folder: Path) -> Ear:
     rate = row.get("sampling_rate", 16000)
     if isinstance(rate, bool) or not isinstance(rate, int) or rate < 1:
         raise TeacherError(f"{file}: sampling_rate must be a number of Hz, found {rate!r}")
-    if kind not in _EARS:
+    if kind not in EARS:
         raise TeacherError(
-            f"{file} names {kind}; known are {', '.join(_EARS)}. Any other model can teach through a Python file "
+            f"{file} names {kind}; known are {', '.join(EARS)}. Any other model can teach through a Python file "
             "(docs/teachers.md)"
         )
     try:
-        return _EARS[kind](row, rate)
+        return EARS[kind](row, rate)
     except _LIBRARY_ERRORS as error:
         raise TeacherError(f"{file}: no {kind} can be made of it ({one_line(error)})") from error
 
@@ -204,7 +204,7 @@ def _parakeet(row: dict[str, Any], rate: int) -> Ear:
     return Ear(rate, recipe.hop, "input_features", listen)
 
 
-_EARS: dict[str, Callable[[dict[str, Any], int], Ear]] = {
+EARS: dict[str, Callable[[dict[str, Any], int], Ear]] = {
     "Wav2Vec2FeatureExtractor": _raw,
     "SeamlessM4TFeatureExtractor": _seamless,
     "ParakeetFeatureExtractor": _parakeet,

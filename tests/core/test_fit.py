@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 from kdcompress.data.speech import TrainingBatches
 from kdcompress.distill import fit, learning_rate, loss_of
-from kdcompress.errors import MismatchError, RecipeError, RunError, TrainingDivergedError, VocabularyError
+from kdcompress.errors import MismatchError, RecipeError, RunError, TeacherError, TrainingDivergedError, VocabularyError
 from kdcompress.files import replacing
 from kdcompress.hearing import hear
 from kdcompress.layers import count_parameters
@@ -439,10 +439,10 @@ def test_teacher_that_is_no_finished_run(make_recipe, taught, tmp_path):
     def distil(teacher: Path) -> None:
         fit(make_recipe("student", *taught(teacher)), tmp_path / "run")
 
-    with pytest.raises(RunError, match=r"run not found: .*nowhere"):
+    with pytest.raises(TeacherError, match=r"teacher not found: .*nowhere"):
         distil(tmp_path / "nowhere")
     (tmp_path / "teacher").mkdir()
-    with pytest.raises(RunError, match=r"no model\.safetensors; not a run"):
+    with pytest.raises(TeacherError, match=r"holds no teacher; give a finished run"):
         distil(tmp_path / "teacher")
 
 
