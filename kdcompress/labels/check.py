@@ -16,7 +16,7 @@ from kdcompress.labels.index import read_index
 from kdcompress.labels.kinds import label_kind
 from kdcompress.labels.plan import Plan
 from kdcompress.labels.shard import Shard
-from kdcompress.labels.table import UNLABELLED
+from kdcompress.labels.table import UNLABELLED, open_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,7 +82,7 @@ def check_store(path: Path, on_progress: Callable[[int, int], None] | None = Non
     bad = [Bad(name, problem) for name, sha in index["files"].items() if (problem := _file_problem(path / name, sha))]
     rows = None
     if not any(one.file == folder.table.name for one in bad):
-        rows = np.load(folder.table, mmap_mode="r", allow_pickle=False)
+        rows = open_table(folder.table, kind, int(plan.manifest["items"]))
     for number, told in enumerate(index["shards"]):
         problem = _file_problem(path / told["file"], told["sha256"])
         problem = problem or _shard_problem(folder, number, plan, kind, rows)

@@ -9,14 +9,12 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kdcompress.errors import DamagedLabelsError, LabelStoreError
 from kdcompress.files import file_sha256
 from kdcompress.labels.folder import KIND, NO_ROOM, leftovers, no_room, write_durably
 from kdcompress.labels.plan import Plan, difference
 from kdcompress.labels.shard import Shard, damaged
-from kdcompress.labels.table import UNLABELLED, row_dtype
+from kdcompress.labels.table import UNLABELLED, row_dtype, table_header
 from kdcompress.provenance import versions
 
 if TYPE_CHECKING:
@@ -216,12 +214,10 @@ def write_index(folder: StoreFolder, plan: Plan, kind: LabelKind) -> None:
 def _write_table(folder: StoreFolder, plan: Plan, kind: LabelKind) -> None:
     """Rows of all shards one after the other; written piece by piece."""
     temporary = folder.path / f".{folder.table.name}.{os.getpid()}.tmp"
-    shape = (int(plan.manifest["items"]),)
+    items = int(plan.manifest["items"])
     try:
         with temporary.open("wb") as file:
-            npy: Any = np.lib.format  # untyped in some versions of numpy
-            header = {"descr": npy.dtype_to_descr(row_dtype(kind)), "fortran_order": False, "shape": shape}
-            npy.write_array_header_1_0(file, header)
+            file.write(table_header(kind, items))
             for number in range(plan.shards):
                 file.write(Shard(folder.shard(number), kind, plan.fingerprint()).rows().tobytes())
             file.flush()
@@ -229,7 +225,7 @@ def _write_table(folder: StoreFolder, plan: Plan, kind: LabelKind) -> None:
         temporary.replace(folder.table)
     except OSError as error:
         if error.errno in NO_ROOM:
-            raise no_room(folder.table, shape[0] * row_dtype(kind).itemsize) from error
+            raise no_room(folder.table, items * row_dtype(kind).itemsize) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kdcompress.errors import LabelStoreError
 from kdcompress.labels.folder import StoreFolder
 from kdcompress.labels.index import read_index
 from kdcompress.labels.kinds import label_kind
 from kdcompress.labels.plan import Plan
 from kdcompress.labels.shard import Shard, damaged
-from kdcompress.labels.table import row_dtype
+from kdcompress.labels.table import open_table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from kdcompress.labels.kinds.base import Arrays
@@ -45,14 +44,10 @@ class LabelStore:
         self._shards: OrderedDict[int, Shard] = OrderedDict()
 
     def _table(self) -> NDArray[np.void]:
-        path, expected = self.folder.table, (int(self.plan.manifest["items"]),)
         try:
-            rows: NDArray[np.void] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise damaged(path, f"it cannot be read ({error})") from error
-        if rows.dtype != row_dtype(self.kind) or rows.shape != expected:
-            raise damaged(path, f"it holds {rows.shape} rows of {rows.dtype}")
-        return rows
+            return open_table(self.folder.table, self.kind, int(self.plan.manifest["items"]))
+        except (OSError, ValueError) as error:
+            raise damaged(self.folder.table, f"it cannot be read ({error})") from error
 
     def shard(self, number: int) -> Shard:
         """One of the files, open.

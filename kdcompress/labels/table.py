@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zlib
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -42,6 +44,31 @@ def checksum(row: np.void, arrays: Mapping[str, NDArray[Any]]) -> int:
     for name in sorted(arrays):
         found = zlib.crc32(np.ascontiguousarray(arrays[name]).data, found)
     return found
+
+
+def table_header(kind: LabelKind, items: int) -> bytes:
+    """First bytes of a table: of an ``.npy`` file."""
+    npy: Any = np.lib.format  # untyped in some versions of numpy
+    content = BytesIO()
+    told = {"descr": npy.dtype_to_descr(row_dtype(kind)), "fortran_order": False, "shape": (items,)}
+    npy.write_array_header_1_0(content, told)
+    return content.getvalue()
+
+
+def open_table(path: Path, kind: LabelKind, items: int) -> NDArray[np.void]:
+    """Map a table into memory.
+
+    Raises:
+        ValueError: it is not one of so many items of this kind.
+        OSError: it cannot be read.
+    """
+    header, dtype = table_header(kind, items), row_dtype(kind)
+    with path.open("rb") as file:
+        # what it must be is known; what a damaged header says is better not parsed
+        if file.read(len(header)) != header or path.stat().st_size != len(header) + items * dtype.itemsize:
+            raise ValueError("it is no table of these items")
+    table: NDArray[np.void] = np.memmap(path, dtype=dtype, mode="r", offset=len(header), shape=(items,))
+    return table
 
 
 def rows_of(kind: LabelKind, items: Sequence[tuple[float, int, Mapping[str, NDArray[Any]] | None]]) -> NDArray[np.void]:
