@@ -264,8 +264,9 @@ def _check_loop(recipe: Recipe, world: int) -> None:
     """Refuse settings of the loop that do not go together."""
     config = recipe.train
     if config.batch_seconds is None and config.batch_size < world * config.accumulate:
-        parts = f", each of which divides its share into {config.accumulate} parts" if config.accumulate > 1 else ""
-        raise RecipeError(f"train.batch_size {config.batch_size} is too small for {world} processes{parts}")
+        who = "1 process, which" if world == 1 else f"{world} processes, each of which"
+        needs = "needs an item" if config.accumulate == 1 else f"divides its share into {config.accumulate} parts"
+        raise RecipeError(f"train.batch_size {config.batch_size} is too small for {who} {needs}")
     if config.activation_checkpointing and recipe.quantization_aware:
         raise RecipeError(
             "train.activation_checkpointing: what quantization_aware rounds cannot be computed again; set it to false, "

@@ -31,7 +31,7 @@ def child(rank: int, environment: dict[str, str], file: Path, function: Callable
     try:
         PartialState(cpu=True)
         found = function(*given)
-    except BaseException as error:  # whatever it is, the test wants to see it
+    except BaseException as error:  # noqa: BLE001 (whatever it is, the test wants to see it)
         traceback.print_exc()
         found = error
     file.write_bytes(pickle.dumps(found))
