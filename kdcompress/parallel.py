@@ -133,7 +133,7 @@ def add_up(parameters: Iterable[nn.Parameter], scalars: Mapping[str, float], sta
         waiting.append((bucket, flat, distributed.all_reduce(flat, async_op=True)))
     for bucket, flat, work in waiting:
         work.wait()
-        for parameter, gradient in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
+        for parameter, gradient in zip(bucket, torch.split(flat, [p.numel() for p in bucket]), strict=True):
             parameter.grad = gradient.view_as(parameter)
     return dict(zip(scalars, total, strict=False))
 

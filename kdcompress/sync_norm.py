@@ -38,7 +38,7 @@ class _Synchronised:
             share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
             self.running_mean.lerp_(mean, share)
             self.running_var.lerp_(variance * (count / (count - 1)), share)
-        return _Normalise.apply(inputs, self.weight, self.bias, mean, variance, count, self.eps)  # type: ignore[no-any-return]
+        return _Normalise.apply(inputs, self.weight, self.bias, mean, variance, count, self.eps)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class SyncBatchNorm1d(_Synchronised, nn.BatchNorm1d):
@@ -73,7 +73,7 @@ def _moments(inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     found = [torch.empty_like(mine) for _ in range(distributed.get_world_size())]
     distributed.all_gather(found, mine)
     # each process's deviations are from its own mean: sums of squares of the values would lose digits
-    means, variances, counts = torch.stack(found).double().split([len(mean), len(mean), 1], dim=1)
+    means, variances, counts = torch.split(torch.stack(found).double(), [len(mean), len(mean), 1], dim=1)
     total = counts.sum()
     together = (counts * means).sum(dim=0) / total
     spread = (counts * (variances + (means - together).square())).sum(dim=0) / total
