@@ -90,7 +90,7 @@ def write_durably(path: Path, content: bytes) -> None:
 def no_room(path: Path, size: int) -> LabelStoreError:
     """Describe a full disk."""
     return LabelStoreError(
-        f"{path}: no room for {size / 1e6:,.1f} MB more; what is finished is kept: free space, then repeat the command"
+        f"{path}: no room for {size / 1e3:,.0f} kB more; what is finished is kept: free space, then repeat the command"
     )
 
 
