@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from kdcompress.bridge.placing import Sequences, place, without_excess
+from kdcompress.bridge.placing import Sequences, place, single_spaced, without_excess
 from kdcompress.layers import frame_mask
 from kdcompress_runtime.vocabulary import WORD_SEPARATOR
 
@@ -75,8 +75,8 @@ class Characters:
             were left out because an item has too few frames for its characters.
         """
         runs = self._runs(log_probs, said_lens)
-        sequences = self._spelled(runs, where)
-        kept = without_excess(sequences, runs.confidence, frame_lens)
+        sequences = single_spaced(self._spelled(runs, where), self.separator)
+        kept = without_excess(sequences, runs.confidence, frame_lens, self.separator)
         found = log_probs.new_zeros((len(frame_lens), int(frame_lens.max()), self.size), dtype=torch.float32)
         found[..., self.student_blank] = 1
         if len(kept.item):
@@ -109,22 +109,11 @@ class Characters:
         return Runs(item[first], best[spoken][first], spike, peak, pooled)
 
     def _spelled(self, runs: Runs, where: Tensor) -> Sequences:
-        """Spell the best paths, without spaces at their ends or several in a row."""
+        """Spell the best paths."""
         slots = self.slots.to(runs.token.device)[runs.token]
         run, slot = (slots >= 0).nonzero(as_tuple=True)
-        character, item = slots[run, slot], runs.item[run]
-        space = character == self.separator
-        if self.separator >= 0 and bool(space.any()):
-            begins = torch.ones_like(space)
-            begins[1:] = item[1:] != item[:-1]
-            follows_space = space.roll(1) & ~begins
-            places = torch.arange(len(space), device=space.device)
-            last_letter = torch.full((len(where),), -1, device=space.device)
-            last_letter.scatter_reduce_(0, item, places.where(~space, -1), "amax")
-            kept = ~space | (~begins & ~follows_space & (places < last_letter[item]))
-            run, slot, character, item = run[kept], slot[kept], character[kept], item[kept]
         spike = where[runs.item, runs.spike]
-        return Sequences(item, character, run, slot, spike, runs.item)
+        return Sequences(runs.item[run], slots[run, slot], run, slot, spike, runs.item)
 
     def _marginals(self, pooled: Tensor, kept: Sequences) -> Tensor:
         """Distribution over the student's tokens of each character that was placed, ``(M, V)``."""

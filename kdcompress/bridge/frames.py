@@ -1,4 +1,8 @@
-"""A teacher's frames averaged into the student's: never picked, for at ratio two a pick loses every other spike."""
+"""A teacher's frames averaged into the student's: never picked, for at ratio two a pick loses every other spike.
+
+Frame t of the student is the time from t to t + 1 of its frames; what it gets is the average over that time of what the
+teacher says, and silence where it says nothing, as behind its last frame.
+"""
 
 from __future__ import annotations
 

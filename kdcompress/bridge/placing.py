@@ -57,12 +57,31 @@ def place(sequences: Sequences, frame_lens: Tensor) -> Tensor:
     return (before + after) // 2 - high + taken
 
 
-def without_excess(sequences: Sequences, confidence: Tensor, frame_lens: Tensor) -> Sequences:
-    """Leave out whole tokens, the least certain first, where an item has fewer frames than its characters need."""
+def single_spaced(sequences: Sequences, separator: int) -> Sequences:
+    """Leave out the ``separator`` at the ends of texts, and all but the first of several in a row."""
+    item, space = sequences.item, sequences.character == separator
+    if not bool(space.any()):
+        return sequences
+    follows_letter = torch.zeros_like(space)
+    follows_letter[1:] = ~space[:-1] & (item[1:] == item[:-1])
+    places = torch.arange(len(space), device=space.device)
+    last_letter = torch.full((int(item[-1]) + 1,), -1, device=space.device)
+    last_letter.scatter_reduce_(0, item, places.where(~space, -1), "amax")
+    return sequences.kept(~space | (follows_letter & (places < last_letter[item])))
+
+
+def without_excess(sequences: Sequences, confidence: Tensor, frame_lens: Tensor, separator: int) -> Sequences:
+    """Leave out whole tokens, the least certain first, where an item has fewer frames than its characters need.
+
+    Args:
+        sequences: what is to be placed.
+        confidence: of each token, ``(R,)``.
+        frame_lens: of each item, ``(N,)`` int64.
+        separator: space between words, of which none is left where it has lost a neighbour; -1 if there is none.
+    """
     while len(sequences.item):
         taken = _taken(sequences)
         excess = _last(sequences.item, taken, len(frame_lens)) - (frame_lens - 1)
-        # an item without characters needs no frame
         crowded = (excess > 0)[sequences.item]
         if not bool(crowded.any()):
             break
@@ -76,7 +95,7 @@ def without_excess(sequences: Sequences, confidence: Tensor, frame_lens: Tensor)
         start = torch.zeros_like(frame_lens).scatter_reduce_(0, item, before, "amin", include_self=False)
         out = torch.zeros(runs, dtype=torch.bool, device=item.device)
         out[order] = before - start[item] < excess[item]
-        sequences = sequences.kept(~out[sequences.run])
+        sequences = single_spaced(sequences.kept(~out[sequences.run]), separator)
     return sequences
 
 

@@ -25,7 +25,10 @@ _CONSONANTS = "B CH D DH DX EL EM EN ENG F G HH HV JH K L M N NG NX P Q R S SH T
 _CLOSURES = "BCL DCL EPI GCL KCL PAU PCL SIL SP SPN TCL"
 ARPABET = {*_VOWELS.split(), *_CONSONANTS.split(), *_CLOSURES.split()}
 """Phones of the CMU dictionary and of TIMIT, without stress."""
+STRESSED = re.compile(rf"{WORD_SEPARATOR}?({'|'.join(_VOWELS.split())})[012]", re.IGNORECASE)
+"""A vowel with its stress, as the CMU dictionary has it."""
 IPA = re.compile(r"[\u0250-\u02af\u02d0]")
+"""Letters that hardly any spelling has."""
 
 
 class Spelling:
@@ -42,7 +45,7 @@ class Spelling:
     @staticmethod
     def is_special(symbol: str) -> bool:
         """Whether no text holds this token."""
-        return SPECIAL.fullmatch(symbol) is not None
+        return SPECIAL.fullmatch(symbol.strip(WORD_SEPARATOR)) is not None
 
     def token(self, symbol: str) -> str | None:
         """Return how the student writes another's token: empty for what is not said, None for what it cannot write."""
@@ -50,8 +53,12 @@ class Spelling:
             return symbol
         if self.is_special(symbol):
             return None
-        if (whole := next((form for form in forms(symbol) if form in self.symbols), None)) is not None:
-            return whole
+        if self.units == "words":
+            whole = next((form for form in forms(symbol) if form in self.symbols), None)
+            if whole is not None:
+                return whole
+            if STRESSED.fullmatch(symbol):
+                return self.token(symbol[:-1])
         return self._spelled(symbol)
 
     def text(self, text: str) -> str | None:
@@ -92,7 +99,7 @@ def are_phones(vocabulary: Vocabulary, units: Units) -> bool:
 
     Nothing else tells: a text of phones is a text of words.
     """
-    symbols = [symbol for symbol in vocabulary.symbols if symbol != BLANK and not SPECIAL.fullmatch(symbol)]
+    symbols = [symbol for symbol in vocabulary.symbols if symbol != BLANK and not Spelling.is_special(symbol)]
     sounds = [symbol.strip(WORD_SEPARATOR) for symbol in symbols]
     arpabet = sum(sound.rstrip("012").upper() in ARPABET for sound in sounds)
     ipa = sum(IPA.search(sound) is not None for sound in sounds)
