@@ -35,6 +35,7 @@ from kdcompress.parallel import add_up, by_main, from_all, parts_of, processes
 from kdcompress.provenance import data_provenance, versions
 from kdcompress.recipe_file import load_recipe
 from kdcompress.run import RunFolder
+from kdcompress.sources import rates_of
 from kdcompress.targets import targets_of
 from kdcompress.teachers.leak import leak_report
 from kdcompress.trainer import Trainer, setup
@@ -297,8 +298,7 @@ def alignment_of(trainer: Trainer) -> dict[str, Any] | None:
     source, recipe = trainer.sources[0], trainer.recipe
     if "log_probs" not in source.bridge.gives or not source.teacher.answers_anything:
         return None
-    rates = [source.info.sample_rate] if source.info.sample_rate else []
-    batches = TASKS[recipe.task].evaluation_batches(trainer.dev, recipe, rates)
+    batches = TASKS[recipe.task].evaluation_batches(trainer.dev, recipe, rates_of([source]))
     return measure_alignment(trainer.network, source, recipe, batches, trainer.vocabulary.blank_id).to_json()
 
 

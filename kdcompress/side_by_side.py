@@ -14,7 +14,8 @@ from kdcompress.interrupt import DeferredInterrupt
 from kdcompress.lock import alone_in
 from kdcompress.parallel import processes
 from kdcompress.run import RunFolder
-from kdcompress.trainer import load_teachers, setup
+from kdcompress.sources import load_teachers
+from kdcompress.trainer import setup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from kdcompress.hearing import Memo
     from kdcompress.recipe import Recipe
-    from kdcompress.trainer import Loaded
+    from kdcompress.sources import Loaded
 
 
 def fit_side_by_side(

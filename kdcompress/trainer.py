@@ -11,7 +11,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from kdcompress.bridge import StudentSide, build_bridge
 from kdcompress.data.task import TASKS
 from kdcompress.data.text import indispensable, unit_vocabulary
 from kdcompress.errors import RecipeError, VocabularyError
@@ -20,31 +19,26 @@ from kdcompress.heads import WithHeads, with_heads
 from kdcompress.hearing import hear
 from kdcompress.layers import frame_mask
 from kdcompress.losses.base import Head
-from kdcompress.model_settings import StudentConfig
 from kdcompress.parallel import processes, take_from_main
 from kdcompress.recompute import recompute_blocks
 from kdcompress.run import RunFolder, TrainedRun, build_network, load_run
+from kdcompress.sources import bridged, load_teachers, rates_of, tell
 from kdcompress.start import shaped_by_tokens, start_encoder_from, start_from
 from kdcompress.sync_norm import synchronise_norms
-from kdcompress.targets import Source
-from kdcompress.teachers.opening import open_teacher
-from kdcompress.teachers.teacher import dev_errors
 from kdcompress_runtime.manifest import read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
-    from pathlib import Path
 
     from kdcompress.data.batch import Batch
     from kdcompress.data.items import Item
     from kdcompress.data.speech import TrainingBatches
     from kdcompress.network import CtcNetwork
-    from kdcompress.recipe import DistillConfig, Recipe, TrainConfig
+    from kdcompress.recipe import Recipe, TrainConfig
+    from kdcompress.sources import Loaded
+    from kdcompress.targets import Source
     from kdcompress.teachers.teacher import Teacher
     from kdcompress_runtime.vocabulary import Vocabulary
-
-    Loaded = dict[Path, Teacher]
-    """Teachers by where they were read."""
 
 STATISTICS_BATCHES = 8
 """Training batches from which mean and variance of the features are taken, and what heads are fitted to."""
@@ -100,6 +94,8 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
     needed = indispensable(_training_texts(recipe), recipe.data.units)
     vocabulary = _vocabulary(recipe, teachers, start if recipe.init else None, needed)
     sources = bridged(recipe, teachers, vocabulary, needed)
+    if accelerator.is_main_process:
+        tell(sources)
     set_seed(recipe.seed)
     network = build_network(recipe, len(vocabulary))
     task = TASKS[recipe.task]
@@ -108,7 +104,7 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
             recipe,
             vocabulary,
             units_per_frame=network.units_per_frame,
-            teacher_rates=[source.info.sample_rate for source in sources if source.info.sample_rate],
+            teacher_rates=rates_of(sources),
             streams=len(sources) if recipe.distill and recipe.distill.combine.streams_per_item else 1,
             rank=accelerator.process_index,
             world=accelerator.num_processes,
@@ -136,85 +132,6 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
         _fit_to_data(model, recipe, undivided(batches), sources, accelerator.device)
     take_from_main(model, processes())
     return Trainer(recipe, folder, accelerator, vocabulary, model, optimizer, batches, dev, sources, start)
-
-
-def load_teachers(recipe: Recipe, loaded: Loaded) -> tuple[Teacher, ...]:
-    """Read the teachers; none without ``distill``.
-
-    Raises:
-        RunError, TeacherError, LabelStoreError: one of them cannot be read.
-        RecipeError: a schedule by accuracy over a teacher that has seen the answer.
-    """
-    if recipe.distill is None:
-        return ()
-    for path in recipe.distill.teachers:
-        if path not in loaded:
-            loaded[path] = open_teacher(path)
-    teachers = tuple(loaded[path] for path in recipe.distill.teachers)
-    try:
-        recipe.distill.combine.check_errors(dev_errors(teachers))
-    except ValueError as error:
-        raise RecipeError(f"distill.combine: {error}") from error
-    return teachers
-
-
-def bridged(
-    recipe: Recipe, teachers: Sequence[Teacher], vocabulary: Vocabulary, needed: Collection[str]
-) -> tuple[Source, ...]:
-    """Work out how each teacher's answers become the student's.
-
-    Raises:
-        MismatchError: a difference that nothing bridges.
-        RecipeError: a loss learns from something that is not left of a teacher's answers.
-    """
-    if recipe.distill is None:
-        return ()
-    side = student_side(recipe, vocabulary)
-    sources = tuple(Source(teacher, build_bridge(side, teacher.info, needed)) for teacher in teachers)
-    for source in sources:
-        _check_losses(recipe, recipe.distill, source)
-    return sources
-
-
-def student_side(recipe: Recipe, vocabulary: Vocabulary) -> StudentSide:
-    """What of a recipe decides how a teacher fits."""
-    frame = recipe.frontend.exact_shift() * recipe.model.subsampling_factor
-    lookahead = frame * recipe.model.lookahead_frames if isinstance(recipe.model, StudentConfig) else None
-    return StudentSide(
-        vocabulary=vocabulary,
-        units=recipe.data.units,
-        frame=frame,
-        sample_rate=recipe.frontend.sample_rate,
-        lookahead=lookahead,
-    )
-
-
-def _check_losses(recipe: Recipe, distill: DistillConfig, source: Source) -> None:
-    where, given = source.info.source, source.bridge.gives
-    if distill.combine.frames_alone and "log_probs" not in given:
-        raise RecipeError(
-            f"distill.combine: {distill.combine.kind} combines posteriors, and {where} gives {_names(given)} here; "
-            "use that teacher alone, or under switching"
-        )
-    for loss in recipe.losses:
-        suits = {*loss.learns_from, *(["hypotheses"] if getattr(loss, "suit_teacher", False) else [])}
-        if loss.needs_teacher and not suits & given:
-            raise RecipeError(
-                f"losses.{loss.key}: learns from {_names(suits)}, and {where} gives {_names(given)} here; "
-                f"{REMEDIES.get(min(given), 'choose another loss')}"
-            )
-
-
-REMEDIES = {
-    "codes": "use the loss codebook",
-    "hypotheses": "use the loss nbest, or leave losses out",
-    "occupancy": "use the loss occupancy",
-}
-"""What to do with a teacher that gives one thing alone."""
-
-
-def _names(answers: Collection[str]) -> str:
-    return " and ".join(name.replace("log_probs", "posteriors") for name in sorted(answers))
 
 
 def _vocabulary(

@@ -15,9 +15,9 @@ from kdcompress.alignment import WITHIN_FRAMES, compare, measure_alignment, pair
 from kdcompress.bridge import build_bridge
 from kdcompress.distill import fit
 from kdcompress.run import load_run
+from kdcompress.sources import student_side
 from kdcompress.targets import Source
 from kdcompress.teachers.run_teacher import RunTeacher
-from kdcompress.trainer import student_side
 
 BLANK, TOKENS, FRAMES = 1, 4, 20
 
