@@ -60,7 +60,9 @@ class Bridge:
     report: tuple[str, ...]
     """What is bridged and how, a sentence each; empty where both sides agree."""
     frames: FrameMap
+    """From its frames to the student's."""
     tokens: TokenPlan
+    """From its tokens to the student's."""
     blank_id: int
     """The student's."""
     tally: Tally = field(default_factory=Tally, compare=False)
@@ -73,6 +75,8 @@ class Bridge:
         Raises:
             MismatchError: the answer is of another length than the input, or its codes are about other moments.
         """
+        if said.times is not None:
+            said = replace(said, times=said.times.to(frame_lens.device))
         with torch.autocast(frame_lens.device.type, enabled=False):  # sums of bfloat16 would not be one
             found = TeacherSignals(hypotheses=self._hypotheses(said) if "hypotheses" in self.gives else None)
             return self._over_frames(said, frame_lens, found) if self.gives & OVER_FRAMES else found

@@ -25,6 +25,10 @@ _CONSONANTS = "B CH D DH DX EL EM EN ENG F G HH HV JH K L M N NG NX P Q R S SH T
 _CLOSURES = "BCL DCL EPI GCL KCL PAU PCL SIL SP SPN TCL"
 ARPABET = {*_VOWELS.split(), *_CONSONANTS.split(), *_CLOSURES.split()}
 """Phones of the CMU dictionary and of TIMIT, without stress."""
+SILENCE = re.compile(r"[<\[](sil|sp|spn|pau|silence)[>\]]", re.IGNORECASE)
+"""Tokens for silence, which is what blank is for."""
+SILENT_PHONES = {"EPI", "PAU", "SIL", "SP"}
+"""The same among phones."""
 STRESSED = re.compile(rf"{WORD_SEPARATOR}?({'|'.join(_VOWELS.split())})[012]", re.IGNORECASE)
 """A vowel with its stress, as the CMU dictionary has it."""
 IPA = re.compile(r"[\u0250-\u02af\u02d0]")
@@ -37,6 +41,8 @@ class Spelling:
     def __init__(self, vocabulary: Vocabulary, units: Units) -> None:
         self.units = units
         self.symbols = set(vocabulary.symbols) - {BLANK}
+        self.phones = are_phones(vocabulary, units)
+        """Whether it writes sounds."""
         self.alphabet = {character for symbol in self.symbols for character in symbol}
         """Characters that its tokens are made of."""
         self.separates = WORD_SEPARATOR in self.alphabet
@@ -51,6 +57,9 @@ class Spelling:
         """Return how the student writes another's token: empty for what is not said, None for what it cannot write."""
         if symbol in self.symbols:
             return symbol
+        bare = symbol.strip(WORD_SEPARATOR)
+        if SILENCE.fullmatch(bare) or (self.phones and bare.upper() in SILENT_PHONES):
+            return ""
         if self.is_special(symbol):
             return None
         if self.units == "words":

@@ -37,6 +37,7 @@ DECOMPOSED = vocabulary(*LETTERS, "\u0301", "▁")
         (CHARACTERS, "▁<unk>", None),
         (CHARACTERS, "[PAD]", None),
         (CHARACTERS, "<0x0A>", None),
+        (CHARACTERS, "<sil>", ""),
         (CHARACTERS, "7", None),
         (CHARACTERS, "%", None),
         (CHARACTERS, "€", None),
@@ -72,6 +73,7 @@ def test_words_are_written_as_a_whole():
 def test_phones_lose_their_stress_where_the_student_writes_none():
     plain = Spelling(word_vocabulary(["AH B AW T"]), "words")
     assert [plain.token(token) for token in ("▁AH0", "▁ah1", "▁B")] == ["▁AH", "▁AH", "▁B"]
+    assert [plain.token(token) for token in ("▁SIL", "▁<sil>", "▁sp")] == ["", "", ""]
     stressed = Spelling(word_vocabulary(["AH0 B AW1 T"]), "words")
     assert stressed.token("▁AH0") == "▁AH0"
     assert stressed.token("▁AW0") not in stressed.symbols
