@@ -85,7 +85,6 @@ TEACHERS = {
 STORES = {
     "full": Store("noisy-characters", {"kind": "full"}),
     "top-8": Store("noisy-characters", {"kind": "top_k", "top_k": 8}),
-    "top-2": Store("noisy-characters", {"kind": "top_k", "top_k": 2}),
     "occupancy": Store("noisy-characters", {"kind": "occupancy"}),
     "nbest": Store("noisy-characters", {"kind": "nbest", "size": 4}),
     "subwords-nbest": Store("noisy-subwords", {"kind": "nbest", "size": 4}),
@@ -95,44 +94,32 @@ STORES = {
 _KL = losses(kind="frame_kl")
 _NBEST = losses(kind="nbest")
 PARTS = {
-    "labels": Part(
+    "digits": Part(
         "digits-labels",
         "digits",
-        600,
+        400,
         16,
         {
             BASELINE: ("", []),
             "teacher asked in every update": ("noisy-characters", _KL),
             "stored in full": ("full", _KL),
             "stored, 8 tokens": ("top-8", _KL),
-            "stored, 2 tokens": ("top-2", _KL),
             "stored occupancies": ("occupancy", losses(kind="occupancy")),
             "stored 4-best texts": ("nbest", _NBEST),
-        },
-    ),
-    "mismatch": Part(
-        "digits-labels",
-        "digits",
-        600,
-        16,
-        {
-            BASELINE: ("", []),
-            "same frames and tokens": ("noisy-characters", _KL),
-            "frames of 20 ms": ("noisy-characters-50hz", _KL),
-            "subwords, character marginals": ("noisy-subwords", _KL),
-            "subwords, 4-best texts": ("subwords-nbest", _NBEST),
+            "teacher of 20 ms frames": ("noisy-characters-50hz", _KL),
+            "subword teacher, character marginals": ("noisy-subwords", _KL),
+            "subword teacher, stored 4-best texts": ("subwords-nbest", _NBEST),
         },
     ),
     "delay": Part(
         "digits-labels",
         "digits",
-        600,
+        400,
         0,
         {
             BASELINE: ("", []),
             "same frame": ("noisy-characters", _KL),
             "240 ms later": ("noisy-characters", losses(kind="frame_kl", delay_frames=6)),
-            "what the recipe's default chooses": ("noisy-characters", losses(kind="frame_kl", suit_teacher=True)),
             "0 to 320 ms, each frame": ("noisy-characters", losses(kind="delay_tolerant", max_delay=8, per="frame")),
             "0 to 320 ms, each utterance": (
                 "noisy-characters",
@@ -143,7 +130,7 @@ PARTS = {
     "subwords": Part(
         "sentences-labels",
         "sentences",
-        900,
+        450,
         8,
         {
             BASELINE: ("", []),
@@ -155,7 +142,7 @@ PARTS = {
     "narrowband": Part(
         "sentences-narrowband-labels",
         "phones",
-        600,
+        400,
         8,
         {BASELINE: ("", []), "teacher of 16 kHz": ("sentences-phones", _KL)},
         ("data.units=words", "model.dropout=0"),

@@ -102,9 +102,9 @@ def test_stores_are_labelled_as_their_teachers_read(bench, args):
 @pytest.mark.timeout(1500)
 def test_from_the_data_to_the_tables(bench, sources, tmp_path):
     words = [*sources, "--output", str(tmp_path / "out"), "--save", str(tmp_path / "save")]
-    assert bench.main([*words, "--updates", "1", "--batch-size", "2", "--seeds", "1", "--parts", "mismatch"]) == 0
-    lines = json.loads((tmp_path / "save" / "mismatch.json").read_text())
-    assert [line["method"] for line in lines] == list(bench.PARTS["mismatch"].methods)
-    rows = gzip.decompress((tmp_path / "save" / "mismatch.rows.jsonl.gz").read_bytes()).splitlines()
+    assert bench.main([*words, "--updates", "1", "--batch-size", "2", "--seeds", "1", "--parts", "delay"]) == 0
+    lines = json.loads((tmp_path / "save" / "delay.json").read_text())
+    assert [line["method"] for line in lines] == list(bench.PARTS["delay"].methods)
+    rows = gzip.decompress((tmp_path / "save" / "delay.rows.jsonl.gz").read_bytes()).splitlines()
     assert len(rows) % len(lines) == 0
-    assert "<svg" in (tmp_path / "save" / "mismatch.svg").read_text()
+    assert "<svg" in (tmp_path / "save" / "delay.svg").read_text()
