@@ -354,7 +354,8 @@ def _taught_by(source: Source) -> dict[str, Any]:
     """What ``run.json`` says of a teacher: which it was, and how it was brought to the student's frames and tokens."""
     info = source.info
     named: dict[str, Any] = {"name": info.name, "kind": info.kind, "sha256": info.fingerprint}
-    return {**named, "bridged": list(source.bridge.report)} if source.bridge.report else named
+    said = {"bridged": source.bridge.report, "lost": source.bridge.tally.sentences()}
+    return {**named, **{key: list(sentences) for key, sentences in said.items() if sentences}}
 
 
 def _named(run: TrainedRun) -> dict[str, str]:
