@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -25,6 +26,9 @@ from kdcompress.distill import fit
 from kdcompress.recipe_file import load_recipe
 from kdcompress.run import load_run
 from kdcompress_runtime import Result
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RATE = 8000
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
