@@ -101,7 +101,7 @@ def lines_at(manifest: Path, records: Iterable[Any]) -> Iterator[tuple[Any, str]
             for record in records:
                 file.seek(int(record["offset"]))
                 content = file.readline()
-                if zlib.crc32(content) != record["crc32"]:
+                if _checksum(content) != record["crc32"]:
                     raise ManifestError(
                         f"{manifest}, entry {record['number'] + 1}: was changed while it was in use; put the manifest "
                         "back as it was, or start again with the new one"
@@ -113,7 +113,12 @@ def lines_at(manifest: Path, records: Iterable[Any]) -> Iterator[tuple[Any, str]
 
 def packed(line: Line, number: int, units: int, min_units: int) -> bytes:
     """One record as bytes."""
-    return _PACK.pack(line.offset, number, units, min_units, zlib.crc32(line.content))
+    return _PACK.pack(line.offset, number, units, min_units, _checksum(line.content))
+
+
+def _checksum(content: bytes) -> int:
+    """Of a line without its end, which changes when another line is written after the last one."""
+    return zlib.crc32(content.rstrip(b"\r\n"))
 
 
 def is_long(manifest: Path) -> bool:

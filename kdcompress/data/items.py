@@ -179,9 +179,9 @@ class _Survey:
         """Write the record of every item that can be used."""
         kept, number, digest = 0, -1, sha256()
         said, total = time.monotonic(), self.manifest.stat().st_size if self.manifest.is_file() else 0
+        name, folder = str(self.manifest), self.manifest.parent
         for number, line in enumerate(read_lines(self.manifest)):
-            where = f"{self.manifest}, line {line.line_number}"
-            entry = parse_line(line.text, where=where, folder=self.manifest.parent)
+            entry = parse_line(line.text, where=f"{name}, line {line.line_number}", folder=folder)
             digest.update(fingerprinted(entry))
             if (found := self._item(entry, number)) is not None:
                 file.write(packed(line, number, found.units, found.min_units))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import operator
 from typing import TYPE_CHECKING, Literal
 
 from kdcompress.data.subwords import split_word, train_subwords
@@ -76,7 +76,7 @@ class Encoder:
         """Turn text into ids; see ``encode``."""
         symbols = self._subwords(text) if self.units == "subwords" else split_units(text, self.units)
         try:
-            return tuple(self._ids[symbol] for symbol in symbols)
+            return tuple(map(self._ids.__getitem__, symbols))
         except KeyError as error:
             raise VocabularyError(
                 f"{where}: {error.args[0]!r} in {text!r} is not in the vocabulary; "
@@ -101,4 +101,5 @@ def split_units(text: str, units: Literal["characters", "words"]) -> list[str]:
 
 def frames_needed(labels: tuple[int, ...]) -> int:
     """Shortest CTC alignment: one frame a label, and a blank between two equal ones."""
-    return len(labels) + sum(left == right for left, right in itertools.pairwise(labels))
+    doubled: int = sum(map(operator.eq, labels, labels[1:]))
+    return len(labels) + doubled
