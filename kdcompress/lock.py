@@ -108,7 +108,10 @@ def _trains(path: Path, holder: dict[str, Any]) -> bool:
     if holder["host"] != _machine():
         return _age(path) < SILENT_SECONDS
     try:
-        same = abs(psutil.Process(holder["pid"]).create_time() - holder["started"]) < 1
+        process = psutil.Process(holder["pid"])
+        if process.status() == psutil.STATUS_ZOMBIE:  # killed, and nobody has asked how it ended
+            return False
+        same = abs(process.create_time() - holder["started"]) < 1
     except psutil.NoSuchProcess:
         return False
     # another process may have got the number since; or the clock was set, by which start times are told
