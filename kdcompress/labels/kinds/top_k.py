@@ -62,7 +62,9 @@ def spread(ids: Tensor, kept: Tensor, num_tokens: int) -> Tensor:
     others = num_tokens - ids.shape[2]
     mass = kept.exp().sum(dim=2, keepdim=True)
     if not others:
-        return torch.empty((*ids.shape[:2], num_tokens), device=ids.device).scatter_(2, ids, kept - mass.log())
+        # padding writes to one token alone
+        empty = torch.zeros((*ids.shape[:2], num_tokens), device=ids.device)
+        return empty.scatter_(2, ids, kept - mass.log())
     tail = (1 - mass).clamp(min=LEAST_TAIL)
     # rounded to float16, what is kept may sum to more than one
     whole = (mass + tail).log()
