@@ -104,11 +104,20 @@ PARTS = {
             "teacher asked in every update": ("noisy-characters", _KL),
             "stored in full": ("full", _KL),
             "stored, 8 tokens": ("top-8", _KL),
-            "stored occupancies": ("occupancy", losses(kind="occupancy")),
-            "stored 4-best texts": ("nbest", _NBEST),
             "teacher of 20 ms frames": ("noisy-characters-50hz", _KL),
             "subword teacher, character marginals": ("noisy-subwords", _KL),
             "subword teacher, stored 4-best texts": ("subwords-nbest", _NBEST),
+        },
+    ),
+    "kinds": Part(
+        "digits-labels",
+        "digits",
+        400,
+        16,
+        {
+            BASELINE: ("", []),
+            "stored occupancies": ("occupancy", losses(kind="occupancy")),
+            "stored 4-best texts": ("nbest", _NBEST),
         },
     ),
     "delay": Part(
@@ -142,7 +151,7 @@ PARTS = {
     "narrowband": Part(
         "sentences-narrowband-labels",
         "phones",
-        400,
+        300,
         8,
         {BASELINE: ("", []), "teacher of 16 kHz": ("sentences-phones", _KL)},
         ("data.units=words", "model.dropout=0"),
