@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdcompress import __version__, console
-from kdcompress.commands import decoding, evaluating, exporting, labelling, preparing, shrinking, training, using
+from kdcompress.commands import (
+    decoding,
+    evaluating,
+    exporting,
+    labelling,
+    packing,
+    preparing,
+    shrinking,
+    training,
+    using,
+)
 from kdcompress.commands.options import FAILED, INTERRUPTED
 from kdcompress_runtime.errors import KdcompressError
 
@@ -29,7 +39,7 @@ app = typer.Typer(
 )
 app.add_typer(preparing.app, name="prepare")
 app.add_typer(decoding.lm_app, name="lm")
-for stage in (training, labelling, shrinking, exporting, decoding, using, evaluating):
+for stage in (packing, training, labelling, shrinking, exporting, decoding, using, evaluating):
     app.add_typer(stage.app)
 
 

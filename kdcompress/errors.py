@@ -47,3 +47,7 @@ class StepError(KdcompressError, RuntimeError):
 
 class DataNotFoundError(KdcompressError, FileNotFoundError):
     """A corpus that a command needs is not where it was looked for."""
+
+
+class PackError(KdcompressError, ValueError):
+    """Shards of recordings are damaged, of another manifest, or no tars that can be read in ranges."""

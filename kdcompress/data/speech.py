@@ -15,8 +15,8 @@ from kdcompress.data.index import index_file, is_long
 from kdcompress.data.items import Item, Items, Limits, load_items
 from kdcompress.data.noise import read_noises
 from kdcompress.data.plan import Plan, PoolPlan
+from kdcompress.data.reading import read_samples
 from kdcompress.errors import RecipeError
-from kdcompress_runtime.audio import read_audio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,7 +91,7 @@ class TrainingBatches(Dataset[Batch]):
 
     def _read(self, item: Item, seed: int) -> tuple[NDArray[np.float32], tuple[float, float]]:
         """The item at the highest rate that anyone hears, and where its moments are in the recording."""
-        samples, _ = read_audio(item.entry.input, self.rate)
+        samples, _ = read_samples(item.entry.input, self.rate)
         rng = np.random.default_rng(seed)
         shortest = -(-item.min_units * self.rate // self.recipe.frontend.sample_rate)
         augmented = augment_waveform(
@@ -160,7 +160,7 @@ def evaluation_batches(items: Sequence[Item], recipe: Recipe, rates: Sequence[in
         places = order[start : start + max(1, min(fitting, recipe.train.batch_size))]
         start += len(places)
         part = items.chosen(places) if isinstance(items, Items) else [items[place] for place in places]
-        heard = {rate: [read_audio(item.entry.input, rate)[0] for item in part] for rate in {own_rate, *rates}}
+        heard = {rate: [read_samples(item.entry.input, rate)[0] for item in part] for rate in {own_rate, *rates}}
         yield collate(
             heard.pop(own_rate),
             [item.labels for item in part],
@@ -173,7 +173,7 @@ def evaluation_batches(items: Sequence[Item], recipe: Recipe, rates: Sequence[in
 
 
 def _seconds(entry: ManifestEntry) -> float:
-    samples, rate = read_audio(entry.input)
+    samples, rate = read_samples(entry.input)
     return len(samples) / rate
 
 

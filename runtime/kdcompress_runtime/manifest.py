@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdcompress_runtime.byte_range import has_scheme
 from kdcompress_runtime.errors import ManifestError
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class ManifestEntry:
     id: str
     """``id`` or ``utt_id`` of the line, else the input itself."""
     input: str
-    """Path of the file (made absolute against the manifest's folder), or the source sentence."""
+    """Path of the file (made absolute against the manifest's folder), ``file:offset:length`` for one inside another
+    file, an address such as ``s3://bucket/file``, or the source sentence."""
     text: str
     """Reference text; may be empty."""
     duration: float | None = None
@@ -80,7 +82,7 @@ def parse_line(line: str, *, where: str, folder: Path) -> ManifestEntry:
     duration = row.get("duration")
     if duration is not None and (isinstance(duration, bool) or not isinstance(duration, (int, float)) or duration < 0):
         raise ManifestError(f"{where}: duration must be seconds, found {duration!r}")
-    value = row[source] if source == "source" else str(folder / row[source])
+    value = row[source] if source == "source" or has_scheme(row[source]) else str(folder / row[source])
     known = {source, text, "duration", "speaker", "id", "utt_id"}
     return ManifestEntry(
         id=str(row.get("id") or row.get("utt_id") or row[source]),
