@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import set_seed
-from torch.utils.data import DataLoader
 
 from kdcompress.alignment import measure_alignment
 from kdcompress.checkpoint import load_checkpoint, save_checkpoint, write_tensors
 from kdcompress.data.index import remove_indexes
+from kdcompress.data.read_ahead import read_ahead
 from kdcompress.data.task import TASKS
 from kdcompress.errors import RecipeError, RunError, TrainingDivergedError
 from kdcompress.files import file_sha256, flush_to_disk, write_text
@@ -195,7 +195,7 @@ class Updates:
         """Batches of the updates that are left, on the device; reading them is part of ``seconds``."""
         before, began = self.seconds, time.monotonic()
         steps = range(self.step, self.trainer.recipe.train.steps)
-        for batch in DataLoader(self.trainer.batches, batch_size=None, sampler=steps):
+        for batch in read_ahead(self.trainer.batches, steps, self.trainer.recipe.data.workers):
             self.seconds = before + time.monotonic() - began
             yield batch.to(self.trainer.accelerator.device)
             self.seconds = before + time.monotonic() - began

@@ -40,6 +40,8 @@ class DataConfig(Settings):
     """Longest item in seconds; a longer one is an error (or left out, see ``on_unusable``)."""
     on_unusable: Literal["error", "skip"] = "error"
     """What to do with an item that is too long, or whose text needs more frames than its input has."""
+    workers: int = Field(default=0, ge=0, le=256)
+    """Threads of each process that read and augment the next batches meanwhile; batches are the same for any number."""
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
@@ -269,8 +271,9 @@ class Recipe(Settings):
         without: dict[str, Any] = {
             key: True for key in ("init", "init_encoder", "label", "quantization_aware") if getattr(self, key) is None
         }
-        if self.data.units != "subwords":
-            without["data"] = {"subwords"}
+        without["data"] = {"subwords"} if self.data.units != "subwords" else set()
+        if not self.data.workers:
+            without["data"] |= {"workers"}
         plain = TrainConfig()
         newer = ("batch_seconds", "accumulate", "activation_checkpointing")
         without["train"] = {key for key in newer if getattr(self.train, key) == getattr(plain, key)}
