@@ -80,11 +80,12 @@ def cases(make_recipe, runs):
             "quantization_aware={calibration_batches: 2, range_momentum: 0.1}",
             **settings,
         ),
+        "unequal": make_recipe("student", "model.dropout=0", batch_seconds=4, steps=3),
         "accumulated": make_recipe("student", "model.dropout=0", "quantization_aware={}", accumulate=2, **settings),
     }
 
 
-QUICK = ["chunked_conformer", "oracle", "distilled", "a block alone", "rounded", "accumulated"]
+QUICK = ["chunked_conformer", "oracle", "distilled", "a block alone", "rounded", "unequal", "accumulated"]
 SLOW = ["separable_conv", "cnn", "conventional", "vgg", "lstm"]
 ROUNDING = ("in_proj_bias", "query_key_value.bias")
 """The bias of a key adds the same to every score: its gradient is rounding, of which Adam makes whole steps."""
