@@ -58,6 +58,8 @@ def test_the_commands_run_one_after_the_other(words, folder, monkeypatch, capsys
     words = [match for word in words[1:] for match in expanded(word)]
     if words[0] == "eval":
         shorten(Path("runs/digits/test.jsonl"), 12)
+    if words[0] == "label":
+        shorten(Path("runs/digits/train.jsonl"), 40)
     if words[0] == "tune-decoder":
         words += ["--trials", "2", "--limit", "20"]
     words += {"eval": ["--paced", "0"], "compare": ["--no-speed"]}.get(words[0], [])
