@@ -2,7 +2,8 @@
 
 One process, one thread, the same batches; each step is done in turn by a student without a teacher, by students that
 learn from stored labels, and by one that asks the teacher itself. A step is all of it: reading and augmenting the
-batch, the labels, forward, backward, update. Medians, and ratios to the step without a teacher.
+batch, the labels, forward, backward, update. Medians, and medians of the ratios to the step without a teacher on the
+same batch: by the clock, and by processor time, which other programs on the machine disturb less.
 
 Usage: python benchmarks/bench_labels.py [--digits data/fsdd] [--run RUN --recipe RECIPE]
 
@@ -152,25 +153,29 @@ def steps(args: argparse.Namespace, items: Path, learners: dict[str, Path | None
             for number, (name, teacher) in enumerate(learners.items())
         }
         seconds: dict[str, list[float]] = {name: [] for name in students}
+        computing: dict[str, list[float]] = {name: [] for name in students}
         for step in range(args.steps + 2):
             for name, updates in students.items():
-                began = time.perf_counter()
+                began, computed = time.perf_counter(), time.process_time()
                 updates.apply(updates.trainer.batches[step])
                 seconds[name].append(time.perf_counter() - began)
+                computing[name].append(time.process_time() - computed)
     medians = {name: statistics.median(found[2:]) for name, found in seconds.items()}
     return [
         {
             "targets": name,
             "ms a step": round(1000 * median, 1),
-            "ratio": round(statistics.median(ratios(seconds[name][2:], seconds[NOBODY][2:])), 3),
+            "ratio": ratio(seconds[name], seconds[NOBODY]),
+            "CPU ms a step": round(1000 * statistics.median(computing[name][2:]), 1),
+            "CPU ratio": ratio(computing[name], computing[NOBODY]),
         }
         for name, median in medians.items()
     ]
 
 
-def ratios(found: Sequence[float], without: Sequence[float]) -> list[float]:
-    """Of steps that were done one after the other on the same batch."""
-    return [one / other for one, other in zip(found, without, strict=True)]
+def ratio(found: Sequence[float], without: Sequence[float]) -> float:
+    """Median over steps that were done one after the other on the same batch; the first two warm up."""
+    return round(statistics.median(one / other for one, other in zip(found[2:], without[2:], strict=True)), 3)
 
 
 def student(recipe: Recipe, folder: Path) -> Updates:
