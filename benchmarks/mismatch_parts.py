@@ -139,7 +139,7 @@ PARTS = {
     "subwords": Part(
         "sentences-labels",
         "sentences",
-        450,
+        300,
         8,
         {
             BASELINE: ("", []),
