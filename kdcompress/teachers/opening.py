@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kdcompress.teachers.teacher import Teacher
 
 STORE_INDEX, STORE_KIND = "index.json", "kdcompress-labels"
+STORE_TABLE, STORE_PLAN = "items.npy", "work/plan.json"
 ACCEPTED = (
     "a finished run, a bundle (folder or .zip), a store of `kdcompress label`, a Hugging Face *ForCTC folder, "
     "an .onnx file, or a .py file that defines teacher()"
@@ -73,7 +74,9 @@ def _from_folder(path: Path) -> Teacher:
 
 
 def _is_store(path: Path) -> bool:
-    """Whether it is a store of labels, finished or not."""
+    """Whether it is a store of labels, whole, unfinished or damaged; reading it says which."""
+    if (path / STORE_TABLE).is_file() or (path / STORE_PLAN).is_file():
+        return True
     try:
         index = json.loads((path / STORE_INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError):
