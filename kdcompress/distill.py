@@ -353,7 +353,7 @@ def finish(updates: Updates) -> dict[str, Any]:
 def _taught_by(source: Source) -> dict[str, Any]:
     """What ``run.json`` says of a teacher: which it was, and how it was brought to the student's frames and tokens."""
     info = source.info
-    named: dict[str, Any] = {"name": info.name, "kind": info.kind, "sha256": info.fingerprint}
+    named: dict[str, Any] = {"name": info.name, "kind": info.kind, "fingerprint": info.fingerprint}
     said = {"bridged": source.bridge.report, "lost": source.bridge.tally.sentences()}
     return {**named, **{key: list(sentences) for key, sentences in said.items() if sentences}}
 

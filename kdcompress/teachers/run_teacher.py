@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,7 +33,7 @@ class RunTeacher(Teacher):
             source=run.folder.path,
             name=recipe.name,
             kind=recipe.model.kind,
-            fingerprint=file_sha256(run.folder.weights),
+            fingerprint=_fingerprint(run),
             vocabulary=run.vocabulary,
             units=recipe.data.units,
             frame=frame,
@@ -85,3 +86,10 @@ class RunTeacher(Teacher):
         labels = torch.nn.utils.rnn.pad_sequence([*encoded, torch.zeros(1, dtype=torch.int64)], batch_first=True)[:-1]
         device = heard.labels.device
         return labels.to(device).repeat(heard.views, 1), lens.to(device).repeat(heard.views)
+
+
+def _fingerprint(run: TrainedRun) -> str:
+    """SHA-256 over weights, frontend, model and tokens."""
+    settings = run.recipe.model_dump_json(include={"frontend", "model"})
+    parts = (file_sha256(run.folder.weights), settings, run.vocabulary.dumps())
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

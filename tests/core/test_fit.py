@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -28,6 +27,7 @@ from kdcompress.layers import count_parameters
 from kdcompress.recipe import TrainConfig
 from kdcompress.run import RunFolder, build_network, load_run, load_student
 from kdcompress.targets import targets_of
+from kdcompress.teachers.opening import open_teacher
 from kdcompress.trainer import setup
 from kdcompress_runtime.errors import KdcompressError, ManifestError
 
@@ -282,7 +282,7 @@ def test_what_run_json_says(uninterrupted, variants, runs):
     assert len(summary["data"]["train"]["fingerprint"]) == 64
     assert summary["versions"]["torch"] == torch.__version__
     assert [(teacher["name"], teacher["kind"]) for teacher in summary["teachers"]] == [("tiny-oracle", "oracle")]
-    assert summary["teachers"][0]["sha256"] == hashlib.sha256(weights(runs["oracle"])).hexdigest()
+    assert summary["teachers"][0]["fingerprint"] == open_teacher(runs["oracle"]).info.fingerprint
     assert "leak" not in summary
     assert "teachers" not in json.loads((runs["student"] / "run.json").read_text())
 
