@@ -2,8 +2,9 @@
 
 Each variant has processes of its own, one thread each, that wait while another one is at work; rounds take the variants
 in turn, so that a busy machine is equally unkind to all. Batches are read before. Columns: median milliseconds an
-update, the median over rounds of the ratio to the first variant (and its range), and by how many megabytes an update
-raises the resident memory of a process at its peak (Linux).
+update, the median over rounds of the ratio to the first variant (and its range), the same ratio of processor time (of
+all processes together, which a busy machine hardly changes), and by how many megabytes an update raises the resident
+memory of a process at its peak (Linux).
 
 The variants ``own norms`` and ``own padding`` leave out what makes two processes give the losses of one: they tell what
 it costs.
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     variants = {name: VARIANTS[name] for name in args.variants}
     crews = {name: Crew(args, name, variant) for name, variant in variants.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in crews}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in crews}
     names = list(crews)
     try:
         for number in range(args.rounds + 1):
@@ -123,13 +124,13 @@ class Crew:
         for _, ours in self.members:
             self.parameters = ours.recv()
 
-    def work(self, count: int) -> float:
-        """Let them do updates; seconds for each."""
+    def work(self, count: int) -> tuple[float, float]:
+        """Let them do updates; seconds for each, and seconds of all processors."""
         for _, ours in self.members:
             ours.send(count)
         found = [ours.recv() for _, ours in self.members]
-        self.peak = max(self.peak, *(peak for _, peak in found))
-        return max(seconds for seconds, _ in found) / count
+        self.peak = max(self.peak, *(peak for *_, peak in found))
+        return max(wall for wall, *_ in found) / count, sum(busy for _, busy, _ in found) / count
 
     def dismiss(self) -> None:
         """End the processes."""
@@ -162,11 +163,12 @@ def member(  # noqa: PLR0917 (a process is given positions)
     while True:
         before = forget_peak()
         count = connection.recv()
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         for _ in range(count):
             updates.apply(batches[done % len(batches)])
             done += 1
-        connection.send((time.perf_counter() - began, (resident("VmHWM") - before) / 1e3))
+        found = time.perf_counter() - began, time.process_time() - busy
+        connection.send((*found, (resident("VmHWM") - before) / 1e3))
 
 
 def forget_peak() -> int:
@@ -187,16 +189,17 @@ def resident(what: str) -> int:
     return next((int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{what}:")), 0)
 
 
-def row_of(name: str, crew: Crew, seconds: dict[str, list[float]]) -> dict[str, Any]:
+def row_of(name: str, crew: Crew, seconds: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
     """What is written about a variant."""
-    first = next(iter(seconds.values()))
-    ratios = [mine / theirs for mine, theirs in zip(seconds[name], first, strict=True)]
+    pairs = list(zip(seconds[name], next(iter(seconds.values())), strict=True))
+    ratios, busy = ([mine[kind] / theirs[kind] for mine, theirs in pairs] for kind in (0, 1))
     return {
         "variant": name,
         "parameters": crew.parameters,
-        "ms an update": round(1000 * statistics.median(seconds[name]), 1),
+        "ms an update": round(1000 * statistics.median(wall for wall, _ in seconds[name]), 1),
         "ratio": round(statistics.median(ratios), 3),
         "range": f"{min(ratios):.2f}-{max(ratios):.2f}",
+        "ratio of processor time": round(statistics.median(busy), 3),
         "peak MB": round(crew.peak, 1),
     }
 
