@@ -16,6 +16,7 @@ from kdcompress.data.index import RECORD, index_file, remove_indexes
 from kdcompress.data.items import Item, Items, Limits, load_items
 from kdcompress.data.speech import TrainingBatches, evaluation_batches, speech_items
 from kdcompress.data.text import Encoder, character_vocabulary, frames_needed
+from kdcompress.distill import fit
 from kdcompress.errors import TargetTooLongError, VocabularyError
 from kdcompress_runtime.errors import AudioError, ManifestError
 from kdcompress_runtime.manifest import manifest_fingerprint, read_manifest
@@ -243,3 +244,20 @@ def test_training_batches_are_those_of_an_index_that_was_kept(make_recipe, vocab
     recipe = make_recipe("student")
     made = [TrainingBatches(recipe, vocabulary, units_per_frame=320, keep=tmp_path) for _ in range(2)]
     assert [batch.items.tolist() for batch in (made[0][3], made[1][3])] == [made[0][3].items.tolist()] * 2
+
+
+def test_a_run_goes_on_with_the_index_it_kept_and_removes_it_at_the_end(make_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(index_module, "LONG_BYTES", 1)
+    recipe, passes = make_recipe("student", steps=2), []
+    original = items_module.read_lines
+    monkeypatch.setattr(items_module, "read_lines", lambda path: passes.append(path.name) or original(path))
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, tmp_path / "run", stop)
+    assert len(list((tmp_path / "run").glob("items-*"))) == 2
+    fit(recipe, tmp_path / "run")
+    assert passes == ["train.jsonl", "dev.jsonl"]
+    assert not list((tmp_path / "run").glob("items-*"))
