@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
+    from kdcompress.losses.base import LossConfig
     from kdcompress.recipe import DistillConfig, Recipe
     from kdcompress.teachers.teacher import Teacher
     from kdcompress_runtime.vocabulary import Vocabulary
@@ -60,7 +61,12 @@ def bridged(
     if recipe.distill is None:
         return ()
     side = student_side(recipe, vocabulary)
-    sources = tuple(Source(teacher, build_bridge(side, teacher.info, needed)) for teacher in teachers)
+    texts_will_do = not recipe.distill.combine.frames_alone and all(
+        "hypotheses" in _suits(loss) for loss in recipe.losses if loss.needs_teacher
+    )
+    sources = tuple(
+        Source(teacher, build_bridge(side, teacher.info, needed, texts_will_do=texts_will_do)) for teacher in teachers
+    )
     for source in sources:
         _check_losses(recipe, recipe.distill, source)
     return sources
@@ -100,12 +106,17 @@ def _check_losses(recipe: Recipe, distill: DistillConfig, source: Source) -> Non
             "use that teacher alone, or under switching"
         )
     for loss in recipe.losses:
-        suits = {*loss.learns_from, *(["hypotheses"] if getattr(loss, "suit_teacher", False) else [])}
+        suits = _suits(loss)
         if loss.needs_teacher and not suits & given:
             raise RecipeError(
                 f"losses.{loss.key}: learns from {_names(suits)}, and {where} gives {_names(given)} here; "
                 f"{REMEDIES.get(min(given), 'choose another loss')}"
             )
+
+
+def _suits(loss: LossConfig) -> set[str]:
+    """What a loss can learn from; one that suits its teacher takes texts, too."""
+    return {*loss.learns_from, *(["hypotheses"] if getattr(loss, "suit_teacher", False) else [])}
 
 
 REMEDIES = {

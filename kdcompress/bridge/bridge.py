@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from kdcompress.bridge.frames import FrameMap, averaged, fitted
+from kdcompress.bridge.frames import FrameMap, averaged, fitted, joined
 from kdcompress.bridge.plan import TokenPlan, plan_tokens
 from kdcompress.bridge.tally import Tally
 from kdcompress.errors import MismatchError
@@ -121,9 +121,7 @@ class Bridge:
         probabilities = log_probs.exp()
         if plan.way == "added" and plan.columns is not None:
             probabilities = plan.columns.added(probabilities)
-        probabilities = averaged(probabilities, bands)
-        probabilities[..., self.blank_id] += (1 - bands.weights.sum(dim=2)).clamp(min=0)
-        return _log(probabilities)
+        return _log(joined(probabilities, bands, self.blank_id))
 
     def _codes(self, codes: Tensor, said: Said, frame_lens: Tensor, bands: Bands | None) -> Tensor:
         if bands is not None:
@@ -150,19 +148,23 @@ class Bridge:
         return found
 
 
-def build_bridge(student: StudentSide, teacher: TeacherInfo, needed: Collection[str]) -> Bridge:
+def build_bridge(
+    student: StudentSide, teacher: TeacherInfo, needed: Collection[str], *, texts_will_do: bool = False
+) -> Bridge:
     """Work out how ``teacher`` fits ``student``.
 
     Args:
         student: the student's side.
         teacher: what the teacher says of itself.
         needed: symbols without which the training texts cannot be written, in the student's spelling.
+        texts_will_do: whether whoever learns can learn from texts: where frames could only be made up (the characters
+            of subwords), texts teach better.
 
     Raises:
         MismatchError: nothing bridges a difference; the message names the remedy.
     """
     frames = FrameMap(teacher.source, student.frame, teacher.frame, is_audio=student.sample_rate is not None)
-    tokens = plan_tokens(student, teacher, needed) if teacher.gives & ABOUT_TOKENS else TokenPlan("same")
+    tokens = plan_tokens(student, teacher, needed, texts_will_do) if teacher.gives & ABOUT_TOKENS else TokenPlan("same")
     gives, lost = _left(teacher, frames, tokens)
     if not gives:
         raise MismatchError(f"{teacher.source}: {lost[-1]}; label its posteriors instead")

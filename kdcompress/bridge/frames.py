@@ -1,7 +1,9 @@
 """A teacher's frames averaged into the student's: never picked, for at ratio two a pick loses every other spike.
 
 Frame t of the student is the time from t to t + 1 of its frames; what it gets is the average over that time of what the
-teacher says, and silence where it says nothing, as behind its last frame.
+teacher says, and silence where it says nothing, as behind its last frame. Blank is not averaged: beside a blank frame a
+spike would be half a spike, below blank, and a student that learned it would say nothing. A frame is blank if all that
+it is made of is.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.05
 """Share of an input by which a teacher's answer may be shorter or longer, besides a frame of each side."""
+SUREST = 0.01
+"""Smallest blank that counts: a spike that reaches a hundredth into a frame must not be said there as well."""
 
 
 class Bands(NamedTuple):
@@ -37,6 +41,8 @@ class Bands(NamedTuple):
     """Frames of each answer, ``(N,)`` int64."""
     weights: Tensor
     """Share of the student's frame that each takes up, ``(N, T, K)`` float32; what is missing to one is silence."""
+    spans: Tensor
+    """Frames of the teacher that last as long as one of the student's, ``(N,)`` float32."""
 
 
 @dataclass(frozen=True)
@@ -110,16 +116,18 @@ class FrameMap:
         edges = (steps * ratio.numerator).double() / ratio.denominator
         edges = edges[None].expand(len(frame_lens), -1)
         factor = 1.0
+        spans = torch.full((len(frame_lens),), float(ratio), device=frame_lens.device)
         if times is not None:
             edges = times[:, :1] * edges - times[:, 1:] / float(self.teacher)
             factor = float(times[:, 0].max())
+            spans = (times[:, 0] * float(ratio)).float()
         begin, end = edges[:, :-1, None], edges[:, 1:, None]
         touched = math.ceil(factor * float(ratio) - 1e-9) + 1
         first = begin.floor()
         each = first + torch.arange(touched, device=first.device)
         overlap = (torch.minimum(end, each + 1) - torch.maximum(begin, each)).clamp(min=0)
         inside = (each >= 0) & (each < said.frame_lens[:, None, None])
-        return Bands(first[..., 0].long(), said.frame_lens, (overlap * inside / (end - begin)).float())
+        return Bands(first[..., 0].long(), said.frame_lens, (overlap * inside / (end - begin)).float(), spans)
 
     def places(self, said: Said, frames: int) -> Tensor:
         """Middle of each of the teacher's frames, counted in the student's frames, ``(N, frames)`` float64."""
@@ -152,6 +160,22 @@ def averaged(values: Tensor, bands: Bands) -> Tensor:
     found = found.view(*bands.first.shape, width)
     mute = bands.said_lens == 0
     return found.masked_fill_(mute[:, None, None], 0) if bool(mute.any()) else found
+
+
+def joined(probabilities: Tensor, bands: Bands, blank_id: int) -> Tensor:
+    """Bring posteriors ``(N, T', V)`` into the student's frames ``(N, T, V)`` float32.
+
+    A frame is blank as often as all parts of the teacher's frames in it are, the product of their blanks, each to the
+    power of the part of it that lies here; what is not blank is shared as in the average of the tokens.
+    """
+    mean = averaged(probabilities, bands)
+    said = mean.sum(dim=2) - mean[..., blank_id]
+    logs = averaged(probabilities[..., blank_id, None].clamp(min=SUREST, max=1.0).log(), bands)[..., 0]
+    # parts of one frame, where the teacher's are longer, are as blank as the whole
+    blank = (logs * bands.spans.clamp(min=1)[:, None]).exp()
+    shared = mean * ((1 - blank) / said.clamp(min=1e-30))[..., None]
+    shared[..., blank_id] = torch.where(said > 1e-30, blank, torch.ones_like(blank))
+    return shared
 
 
 def fitted(values: Tensor, said_lens: Tensor, frame_lens: Tensor, silence: Tensor) -> Tensor:

@@ -45,7 +45,9 @@ class TokenPlan:
     """How a text is written; none where the tokens are the same."""
 
 
-def plan_tokens(student: StudentSide, teacher: TeacherInfo, needed: Collection[str]) -> TokenPlan:
+def plan_tokens(
+    student: StudentSide, teacher: TeacherInfo, needed: Collection[str], texts_will_do: bool = False
+) -> TokenPlan:
     """Choose a way; arguments as for ``build_bridge``.
 
     Raises:
@@ -66,7 +68,7 @@ def plan_tokens(student: StudentSide, teacher: TeacherInfo, needed: Collection[s
     if _adds(student, teacher, spelling, found):
         sentences = (added_sentence(found), *dropped_sentences(found, [*found.lacking, *found.spelled]))
         return TokenPlan("added", sentences, columns=token_map(its, mine, found), texts=texts)
-    if student.units == "characters" and teacher.units == "subwords":
+    if student.units == "characters" and teacher.units == "subwords" and not texts_will_do:
         characters = spelled_characters(its, mine, found)
         sentences = (characters_sentence(found), *dropped_sentences(found, found.lacking))
         return TokenPlan("characters", sentences, characters=characters, texts=texts)
