@@ -97,7 +97,7 @@ PARTS = {
     "digits": Part(
         "digits-labels",
         "digits",
-        400,
+        300,
         16,
         {
             BASELINE: ("", []),
@@ -112,7 +112,7 @@ PARTS = {
     "kinds": Part(
         "digits-labels",
         "digits",
-        400,
+        300,
         16,
         {
             BASELINE: ("", []),
