@@ -70,7 +70,7 @@ def tone(level: float) -> np.ndarray:
 @pytest.fixture
 def batch(vocabulary):
     labels = [encode(text, vocabulary) for text in TEXTS]
-    return collate([tone(level) for level in LOUDNESS], labels, TEXTS, range(4))
+    return collate([tone(level) for level in LOUDNESS], labels, TEXTS, range(4), items=range(4))
 
 
 def test_a_network_that_copies_is_found_out(frontend, batch, vocabulary):

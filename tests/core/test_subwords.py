@@ -141,8 +141,10 @@ def test_training_takes_subwords_and_a_teacher_shares_them(make_recipe, corpus, 
     student = make_recipe("student", data.replace("subwords: 6", "subwords: 500"), *taught, steps=2)
     fit(student, tmp_path / "student")
     assert load_run(tmp_path / "student").vocabulary == run.vocabulary
-    with pytest.raises(VocabularyError, match="tokens of the teacher are subwords, here they are characters"):
-        fit(make_recipe("student", *taught, steps=2), tmp_path / "characters")
+    bridged = fit(make_recipe("student", *taught, steps=2), tmp_path / "characters")["teachers"][0]["bridged"]
+    assert "spelled in the student's characters" in " ".join(bridged)
+    own = fit(make_recipe("student", taught[0], steps=2), tmp_path / "default")["teachers"][0]["bridged"]
+    assert "best texts" in " ".join(own)
 
 
 def test_too_many_subwords_end_before_the_first_update(make_recipe, corpus, tmp_path):
