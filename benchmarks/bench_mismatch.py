@@ -3,8 +3,8 @@
 Parts, all at equal updates on the same batches, error rates on test:
 
 - ``digits``: a noisy-digits student (look-ahead 640 ms) from the teacher itself; from its labels stored in full and as
-  the 8 most probable tokens; from teachers of 20 ms frames and of subwords (character marginals, and N-best texts)
-- ``kinds``: the same from stored occupancies and N-best texts
+  the 8 most probable tokens; from a teacher of 20 ms frames, and N-best texts of one of subwords
+- ``kinds``: the same from character marginals of the subword teacher, from stored occupancies and N-best texts
 - ``delay``: a student without look-ahead from the same full-context teacher: targets at the same frame, 240 ms later,
   and as late as suits each frame or each utterance best
 - ``subwords``: sentences in 500 subwords, from labels stored in full and as the 8 most probable tokens

@@ -105,7 +105,6 @@ PARTS = {
             "stored in full": ("full", _KL),
             "stored, 8 tokens": ("top-8", _KL),
             "teacher of 20 ms frames": ("noisy-characters-50hz", _KL),
-            "subword teacher, character marginals": ("noisy-subwords", _KL),
             "subword teacher, stored 4-best texts": ("subwords-nbest", _NBEST),
         },
     ),
@@ -116,6 +115,7 @@ PARTS = {
         16,
         {
             BASELINE: ("", []),
+            "subword teacher, character marginals": ("noisy-subwords", _KL),
             "stored occupancies": ("occupancy", losses(kind="occupancy")),
             "stored 4-best texts": ("nbest", _NBEST),
         },
