@@ -150,6 +150,6 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(folder):
     """A student that knows its three tones, trained by the command."""
-    command = ["train", str(folder / "student.yaml"), "-o", str(folder / "run"), "--set", "train.steps=150"]
+    command = ["train", str(folder / "student.yaml"), "-o", str(folder / "run"), "--set", "train.steps=240"]
     assert main(command) == 0
     return folder / "run"
