@@ -20,18 +20,21 @@ where it stopped.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import yaml
-from distill_scores import save_part, score_runs
+from distill_scores import errors_of, rows_of, save_part, score_runs
 from exit_codes import with_exit_code
 from mismatch_parts import PARTS, STORES, TEACHERS, Part
 
 from kdcompress.errors import DataNotFoundError
-from kdcompress.files import write_text
+from kdcompress.files import replacing, write_text
 from kdcompress.steps import Step, path_setting, run_steps, training_step
+from kdcompress_evaluation.bootstrap import paired_difference
 
 
 @with_exit_code
@@ -39,6 +42,10 @@ def main(argv: list[str] | None = None) -> None:
     """Prepare, train teachers, store labels, train students, score them, write the tables."""
     args = parse(argv)
     parts = {name: PARTS[name] for name in args.parts}
+    if args.pair:
+        for name, part in parts.items():
+            pair(args, name, part)
+        return
     steps = [*data_steps(args, parts), *teacher_steps(args, parts), *store_steps(args, parts)]
     run_steps(steps, args.output / "logs", args.workers)
     for name, part in parts.items():
@@ -60,6 +67,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--updates", type=int, help="of students and teachers, in the place of each part's own")
+    parser.add_argument("--pair", nargs=2, metavar="METHOD", help="train and compare these two methods alone")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args(argv)
@@ -151,7 +159,9 @@ def student_steps(args: argparse.Namespace, name: str, part: Part) -> list[Step]
     steps = []
     for seed in args.seeds:
         variants = {}
-        for number, (teacher, own) in enumerate(part.methods.values()):
+        for number, (method, (teacher, own)) in enumerate(part.methods.items()):
+            if args.pair and method not in args.pair:
+                continue
             settings = [*common_settings(args, part.data), *part.settings, f"model.lookahead_frames={part.lookahead}"]
             settings += [f"seed={seed}", f"train.steps={args.updates or part.updates}", "train.eval_every=100000", *own]
             if teacher:
@@ -162,6 +172,34 @@ def student_steps(args: argparse.Namespace, name: str, part: Part) -> list[Step]
         write_text(file, yaml.safe_dump({"recipe": part.recipe, "variants": variants}))
         steps.append(Step(f"{name} seed {seed}", ("sweep", str(file), "-o", str(args.output / "students"))))
     return steps
+
+
+def pair(args: argparse.Namespace, name: str, part: Part) -> None:
+    """Train two methods with every seed, and compare the second with the first over the same test utterances."""
+    run_steps(student_steps(args, name, part), args.output / "logs", args.workers)
+    runs = {method: [] for method in args.pair}
+    for run, labels in students(args, name, part):
+        if labels["method"] in runs:
+            runs[str(labels["method"])].append(args.output / "students" / run)
+    folders = [folder for group in runs.values() for folder in group]
+    score_runs(folders, args.output / "data" / part.data / "test.jsonl")
+    counted = {method: [errors_of(folder) for folder in group] for method, group in runs.items()}
+    rates = {method: [100 * wrong.sum() / words.sum() for wrong, words in group] for method, group in counted.items()}
+    first, second = ([sum(wrong) for wrong in zip(*(w for w, _ in counted[m]), strict=True)] for m in args.pair)
+    words = [sum(each) for each in zip(*(w for _, w in counted[args.pair[0]]), strict=True)]
+    found = paired_difference(second, first, words)
+    rows = []
+    for method, each in rates.items():
+        seeds = " / ".join(f"{rate:.2f}" for rate in each)
+        rows.append(f"| {method} | {seeds} | {np.mean(each):.2f} ± {np.std(each, ddof=1):.2f} |")
+    low, value, high = (100 * (number or 0) for number in (found.low, found.value, found.high))
+    text = "\n".join(["| trained from | WER % by seed | mean ± sd |", "|---|---|---|", *rows, ""])
+    text += f"\nThe second minus the first, paired over utterances: {value:+.2f} ({low:+.2f} to {high:+.2f}) points.\n"
+    write_text(args.save / f"{name}-pair.md", text)
+    kept = [{"run": folder.name, **row} for folder in folders for row in rows_of(folder)]
+    with replacing(args.save / f"{name}-pair.rows.jsonl.gz") as temporary:
+        temporary.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in kept).encode(), mtime=0))
+    print(text)
 
 
 if __name__ == "__main__":

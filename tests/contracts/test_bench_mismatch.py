@@ -98,6 +98,13 @@ def test_stores_are_labelled_as_their_teachers_read(bench, args):
         assert recipe.label is not None
 
 
+def test_a_pair_is_trained_alone(bench, sources, tmp_path):
+    words = ["--pair", "stored in full", "stored, 8 tokens", "--output", str(tmp_path / "out")]
+    args = bench.parse([*sources, *words, "--seeds", "1"])
+    (step,) = bench.student_steps(args, "digits", bench.PARTS["digits"])
+    assert len(load_sweep(Path(step.arguments[1]))) == 2
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_from_the_data_to_the_tables(bench, sources, tmp_path):
