@@ -134,9 +134,10 @@ def stored_codebook(logits: Tensor, codes: Tensor, frame_lens: Tensor, *, delay_
 
 def _cross_entropy(logits: Tensor, codes: Tensor, frame_lens: Tensor) -> Tensor:
     """Logits ``(M, C * K)`` against codes ``(M, C)``."""
-    scores = logits.float().view(len(codes), codes.shape[1], -1).transpose(1, 2)
+    books = codes.shape[1]
+    scores = logits.float().view(len(codes), books, logits.shape[1] // books).transpose(1, 2)
     known = codes.masked_fill(codes < 0, NO_CODE)
-    return F.cross_entropy(scores, known, ignore_index=NO_CODE, reduction="sum") / (frame_lens.sum() * codes.shape[1])
+    return F.cross_entropy(scores, known, ignore_index=NO_CODE, reduction="sum") / (frame_lens.sum() * books)
 
 
 class CodebookHead(Projection):
