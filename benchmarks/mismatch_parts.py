@@ -145,6 +145,10 @@ PARTS = {
             BASELINE: ("", []),
             "stored in full": ("subwords500-full", _KL),
             "stored, 8 tokens": ("subwords500-top-8", _KL),
+            "stored, 8 tokens and one for the rest": (
+                "subwords500-top-8",
+                losses(kind="essence", top_k=8, renormalise="tail"),
+            ),
         },
         (*_SUBWORDS, "model.dropout=0"),
     ),
