@@ -28,7 +28,11 @@ def distill(
     recipe: RecipeArgument,
     output: RunOutput,
     teacher: Annotated[
-        list[Path] | None, typer.Option(help="Run of a teacher; repeatable; overrides distill.teachers.")
+        list[Path] | None,
+        typer.Option(
+            help="Run, bundle, Hugging Face folder, .onnx or .py file, or store of labels; repeatable; overrides "
+            "distill.teachers."
+        ),
     ] = None,
     settings: SetOption = None,
     seed: SeedOption = None,
