@@ -40,7 +40,7 @@ class Inventory(ABC):
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """Everything that ``from_json`` needs, ``kind`` among it: it is kept with a language model as ``units.json``."""
+        """Everything that ``from_json`` needs, ``kind`` included; a language model keeps it as ``units.json``."""
 
     @classmethod
     @abstractmethod
