@@ -75,7 +75,8 @@ class CtcNetwork(nn.Module, ABC):
     def features(self, inputs: Tensor) -> Tensor:
         """Return features ``(N, T', F)`` of inputs padded to whole frames plus the look-ahead; no gradient."""
         short = -inputs.shape[1] % self.units_per_frame
-        padded = F.pad(inputs, (0, short + self.lookahead_frames * self.units_per_frame))
+        within = (0, 0) * (inputs.ndim - 2)  # axes behind time are as they are
+        padded = F.pad(inputs, (*within, 0, short + self.lookahead_frames * self.units_per_frame))
         features: Tensor = self.frontend(padded)
         return features
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from kdcompress.data.text import Units  # noqa: TC001 (pydantic needs it at run time)
+from kdcompress.feature_frontend import FeaturesConfig
 from kdcompress.labels.settings import AnyLabels  # noqa: TC001 (pydantic needs it at run time)
 from kdcompress.losses import AnyLoss  # noqa: TC001 (pydantic needs it at run time)
 from kdcompress.losses.ctc import CtcLoss
@@ -112,6 +113,7 @@ class AugmentConfig(Settings):
 class LogMelConfig(Settings):
     """Kaldi's povey log-mel filterbank; it becomes part of the exported graph."""
 
+    task: ClassVar[Literal["speech"]] = "speech"
     kind: Literal["log_mel"] = "log_mel"
     """The frontend for speech."""
     sample_rate: int = Field(default=16000, ge=4000, le=48000)
@@ -139,9 +141,26 @@ class LogMelConfig(Settings):
         """Samples between feature frames."""
         return round(self.sample_rate * self.frame_shift_ms / 1000)
 
+    @property
+    def units_per_second(self) -> int:
+        """Input units (samples) in a second."""
+        return self.sample_rate
+
     def exact_shift(self) -> Fraction:
         """Return the seconds between feature frames: whole samples, so 11,025 Hz have no 10 ms."""
         return Fraction(self.hop, self.sample_rate)
+
+
+def _frontend_kind(found: object) -> str:
+    """What a frontend section is; one that does not say is for speech."""
+    return str(found.get("kind", "log_mel") if isinstance(found, dict) else getattr(found, "kind", "log_mel"))
+
+
+AnyFrontend = Annotated[
+    Annotated[LogMelConfig, Tag("log_mel")] | Annotated[FeaturesConfig, Tag("features")],
+    Discriminator(_frontend_kind),
+]
+"""Each says which ``task`` it is for, how its inputs are counted, and their ``sample_rate``, if they are audio."""
 
 
 class TrainConfig(Settings):
@@ -215,13 +234,13 @@ class Recipe(Settings):
     """Version of the recipe format, ``schema: 1`` in the file."""
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
     """Short name, used in tables."""
-    task: Literal["speech"] = "speech"
-    """What the inputs are."""
+    task: Literal["speech", "features"] = "speech"
+    """What the inputs are: recordings, or frames of features."""
     seed: int = Field(default=1, ge=0)
     """Weights, order, augmentation: everything random follows from it."""
     data: DataConfig
     """Manifests."""
-    frontend: LogMelConfig = LogMelConfig()
+    frontend: AnyFrontend = LogMelConfig()
     """Raw input -> features."""
     augment: AugmentConfig = AugmentConfig()
     """Changes to training items."""
@@ -242,6 +261,20 @@ class Recipe(Settings):
     """What ``kdcompress label`` stores of the teachers' answers; left out: the eight most probable tokens."""
     quantization_aware: QuantizationAware | None = None
     """Round in training as the int8 file will; none: train in float32 alone."""
+
+    @model_validator(mode="after")
+    def _check_inputs(self) -> Recipe:
+        if self.frontend.task != self.task:
+            raise ValueError(
+                f"task is {self.task}, and frontend.kind {self.frontend.kind} is for task {self.frontend.task}; "
+                "change one of them"
+            )
+        if self.frontend.sample_rate is None:
+            if self.augment.noise:
+                raise ValueError(f"augment.noise is mixed into recordings, and task {self.task} has none; remove it")
+            if self.augment.gain_db not in {AugmentConfig().gain_db, (0.0, 0.0)}:
+                raise ValueError(f"augment.gain_db is for recordings, and task {self.task} has none; remove it")
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
@@ -274,6 +307,8 @@ class Recipe(Settings):
         without["data"] = {"subwords"} if self.data.units != "subwords" else set()
         if not self.data.workers:
             without["data"] |= {"workers"}
+        if self.frontend.sample_rate is None:
+            without["augment"] = {"gain_db"}
         plain = TrainConfig()
         newer = ("batch_seconds", "accumulate", "activation_checkpointing")
         without["train"] = {key for key in newer if getattr(self.train, key) == getattr(plain, key)}

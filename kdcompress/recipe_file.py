@@ -5,16 +5,22 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
 from kdcompress.errors import RecipeError
 from kdcompress.recipe import Recipe
+from kdcompress.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from importlib.abc import Traversable
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+PACKAGED = resources.files("kdcompress") / "recipes"
+"""Folder of the recipes that come with the package."""
 
 PLAIN_WORDS = {
     "union_tag_not_found": "key 'kind' is missing; it selects what the section is",
@@ -29,7 +35,11 @@ PLAIN_WORDS = {
 
 def packaged_recipes() -> list[str]:
     """Names of the recipes that come with the package."""
-    folder = resources.files("kdcompress") / "recipes"
+    return packaged_in(PACKAGED)
+
+
+def packaged_in(folder: Traversable) -> list[str]:
+    """Names of the recipes in a folder of the package."""
     return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
@@ -40,7 +50,27 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         RecipeError: not found, not YAML, an unknown key (with the nearest known one), a bad value, or a
             combination that cannot work.
     """
-    content, where = _content(source)
+    return read_settings(Recipe, source, overrides, PACKAGED)
+
+
+def read_settings(
+    kind: type[AnySettings], source: str | Path, overrides: Iterable[str], packaged: Traversable
+) -> AnySettings:
+    """Read a file, or one of the folder ``packaged`` by name, as settings of a kind; see ``load_recipe``."""
+    tree, where = read_tree(source, overrides, packaged)
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {'; '.join(_sentence(item, kind) for item in _causes(error))}") from error
+
+
+def read_tree(source: str | Path, overrides: Iterable[str], packaged: Traversable) -> tuple[dict[str, Any], str]:
+    """Return sections as they stand in the file, ``overrides`` applied, and the name of the file for messages.
+
+    Raises:
+        RecipeError: not found, not YAML, or no mapping; or an override cannot be applied.
+    """
+    content, where = _content(source, packaged)
     try:
         tree = yaml.safe_load(content)
     except yaml.YAMLError as error:
@@ -51,22 +81,20 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         raise RecipeError(f"{where}: a recipe is a mapping of sections; the first line is `schema: 1`")
     for override in overrides:
         tree = _overridden(tree, override)
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as error:
-        raise RecipeError(f"{where}: {'; '.join(_sentence(item) for item in _causes(error))}") from error
+    return tree, where
 
 
-def _content(source: str | Path) -> tuple[str, str]:
+def _content(source: str | Path, packaged: Traversable) -> tuple[str, str]:
     path = Path(source)
     if path.is_file():
         try:
             return path.read_text(encoding="utf-8"), str(path)
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"{path}: cannot be read as text ({error})") from error
-    if str(source) in packaged_recipes():
-        return (resources.files("kdcompress") / "recipes" / f"{source}.yaml").read_text(encoding="utf-8"), str(source)
-    raise RecipeError(f"recipe not found: {source}; give a YAML file, or one of: {', '.join(packaged_recipes())}")
+    names = packaged_in(packaged)
+    if str(source) in names:
+        return (packaged / f"{source}.yaml").read_text(encoding="utf-8"), str(source)
+    raise RecipeError(f"recipe not found: {source}; give a YAML file, or one of: {', '.join(names)}")
 
 
 def _overridden(tree: dict[str, Any], override: str) -> dict[str, Any]:
@@ -109,12 +137,12 @@ def _causes(error: ValidationError) -> list[Any]:
     return [item for item in found if item["type"] != "too_short" or item["loc"] not in above]
 
 
-def _sentence(item: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
+def _sentence(item: Any, kind: type[Settings] = Recipe) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
     # pydantic names the member of a union in the place of an error; the file has no such key
     place = _place(item["loc"])
     name = ".".join(place)
     if item["type"] == "extra_forbidden":
-        near = " or ".join(map(repr, _nearest(place)))
+        near = " or ".join(map(repr, _nearest(place, kind)))
         return f"unknown key {name!r}; " + (f"did you mean {near}?" if near else "remove it")
     if item["type"] == "missing":
         return f"key {name!r} is missing"
@@ -133,8 +161,8 @@ def _sentence(item: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
 def _place(loc: tuple[str | int, ...]) -> list[str]:
     """Path of a key as the file and ``--set`` know it."""
     match loc:
-        case ("model", _, *rest):
-            return ["model", *map(str, rest)]
+        case ("model" | "frontend" as section, _, *rest):
+            return [section, *map(str, rest)]
         case ("losses", int(), str() as kind, *rest):
             return ["losses", kind, *map(str, rest)]
         case ("distill", "combine", _, *rest):
@@ -142,9 +170,9 @@ def _place(loc: tuple[str | int, ...]) -> list[str]:
     return [str(part) for part in loc]
 
 
-def _nearest(place: list[str]) -> list[str]:
+def _nearest(place: list[str], kind: type[Settings]) -> list[str]:
     """Known keys that an unknown one may have meant: of its own section, or else by their path, of another."""
-    schema = Recipe.model_json_schema()
+    schema = kind.model_json_schema()
     known = list(_keys(schema, schema["$defs"]))
     *section, key = place
     if near := difflib.get_close_matches(key, [path[-1] for path in known if list(path[:-1]) == section], n=1):

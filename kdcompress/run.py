@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from kdcompress.errors import RunError
+from kdcompress.feature_frontend import FeatureFrontend, FeaturesConfig
 from kdcompress.frontend import LogMel
 from kdcompress.model_settings import StudentConfig
 from kdcompress.recipe_file import load_recipe
@@ -20,8 +21,8 @@ from kdcompress.teachers import build_teacher
 from kdcompress_runtime.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from kdcompress.network import CtcNetwork
-    from kdcompress.recipe import Recipe
+    from kdcompress.network import CtcNetwork, Frontend
+    from kdcompress.recipe import AnyFrontend, Recipe
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,14 @@ class TrainedRun:
     """Content of ``run.json``."""
 
 
+def build_frontend(config: AnyFrontend) -> Frontend:
+    """Build what turns raw inputs into features."""
+    return FeatureFrontend(config) if isinstance(config, FeaturesConfig) else LogMel(config)
+
+
 def build_network(recipe: Recipe, num_tokens: int) -> CtcNetwork:
     """Build the network of a recipe with fresh weights."""
-    frontend = LogMel(recipe.frontend)
+    frontend = build_frontend(recipe.frontend)
     if isinstance(recipe.model, StudentConfig):
         return build_student(recipe.model, frontend, num_tokens)
     return build_teacher(recipe.model, frontend, num_tokens)
