@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdcompress_runtime.errors import KdcompressError
+from kdcompress_runtime.errors import InputError, KdcompressError
 
 
 class RecipeError(KdcompressError, ValueError):
@@ -21,6 +21,14 @@ class TeacherError(KdcompressError, ValueError):
     """A teacher cannot be read, or answers with something that is no distribution over its tokens."""
 
 
+class TextModelError(KdcompressError, ValueError):
+    """A language model is missing, unfinished, damaged, of other units, or answers with no distribution over them."""
+
+
+class AlignmentError(KdcompressError, ValueError):
+    """A forced alignment is missing, damaged, of another manifest, or cannot be made."""
+
+
 class MismatchError(KdcompressError, ValueError):
     """Teacher and student differ in something that nothing bridges."""
 
@@ -31,6 +39,14 @@ class LabelStoreError(KdcompressError, ValueError):
 
 class DamagedLabelsError(LabelStoreError):
     """A file of stored teacher labels is not what was written."""
+
+
+class FeaturesError(InputError):
+    """Frames of features that cannot be used: unreadable, empty, not finite, wrong dtype or shape."""
+
+
+class FeaturesNotFoundError(FeaturesError, FileNotFoundError):
+    """A file of features does not exist, or an archive lacks a member."""
 
 
 class TargetTooLongError(KdcompressError, ValueError):

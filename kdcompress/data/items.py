@@ -45,7 +45,7 @@ class Item:
     labels: tuple[int, ...]
     """Token ids of the reference."""
     units: int
-    """Approximate length in input units (samples), for bucketing."""
+    """Approximate length in input units (samples, frames), for bucketing."""
     min_units: int
     """Shortest input that the reference still fits in."""
 
@@ -108,8 +108,8 @@ class Limits:
 
     text_units: Units
     """What one token is: ``characters``, ``words`` or ``subwords``."""
-    units_per_second: int
-    """Input units (samples) in a second."""
+    units_per_second: float
+    """Input units (samples, frames) in a second."""
     units_per_frame: int
     """Input units for an output frame."""
     max_duration: float
@@ -124,6 +124,7 @@ def load_items(
     limits: Limits,
     *,
     seconds: Callable[[ManifestEntry], float],
+    kind: str = "audio",
     index: Path | None = None,
     on_progress: Progress | None = None,
 ) -> Items:
@@ -134,6 +135,7 @@ def load_items(
         vocabulary: encodes the references.
         limits: see there.
         seconds: length of an entry whose line does not tell.
+        kind: of inputs, as ``ManifestEntry.kind``; others are refused.
         index: file that keeps what the pass finds, for the next start; used as long as manifest (size and time of
             change), vocabulary and limits are the same. A temporary file when left out.
         on_progress: called as ``(bytes read, bytes of the manifest)`` now and then; logged when left out.
@@ -145,7 +147,7 @@ def load_items(
     """
     encode = Encoder(vocabulary, limits.text_units)
     key = {**_state_of(manifest), "vocabulary": sha256(vocabulary.dumps().encode()).hexdigest(), **asdict(limits)}
-    survey = _Survey(manifest, encode, limits, seconds, on_progress or _logged(manifest))
+    survey = _Survey(manifest, encode, limits, seconds, kind, on_progress or _logged(manifest))
     found = open_index(index, key, survey.write)
     if skipped := found.summary.skipped:
         logger.warning(
@@ -173,6 +175,7 @@ class _Survey:
     encode: Encoder
     limits: Limits
     seconds: Callable[[ManifestEntry], float]
+    kind: str
     on_progress: Progress
 
     def write(self, file: IO[bytes]) -> Summary:
@@ -197,6 +200,11 @@ class _Survey:
 
     def _item(self, entry: ManifestEntry, number: int) -> Item | None:
         """Return the item of an entry; None for one to leave out."""
+        if entry.kind != self.kind:
+            raise ManifestError(
+                f"{self.manifest}, item {entry.id}: is {entry.kind}, and the task of the recipe takes {self.kind}; "
+                "change task and frontend, or the manifest"
+            )
         labels = self.encode(entry.text, where=f"{self.manifest}, item {entry.id}")
         duration = self.seconds(entry) if entry.duration is None else entry.duration
         length = round(duration * self.limits.units_per_second)

@@ -47,7 +47,11 @@ class ExternalDataError(ModelError, BundleError):
     """The model of a bundle asks for data outside of its file."""
 
 
-class AudioError(KdcompressError, ValueError):
+class InputError(KdcompressError, ValueError):
+    """The input of an item cannot be used; what it is made of says why."""
+
+
+class AudioError(InputError):
     """Audio that cannot be used: unreadable, empty, not finite, wrong dtype or shape."""
 
 

@@ -14,8 +14,16 @@ from kdcompress_runtime.errors import ManifestError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-INPUT_FIELDS = {"audio_filepath": "audio", "image_filepath": "image", "source": "text"}
+INPUT_FIELDS = {
+    "audio_filepath": "audio",
+    "image_filepath": "image",
+    "source": "text",
+    "feature_filepath": "features",
+    "feature_archive": "features",
+}
 """Fields that can hold an item's input, and what kind it is; the first one present is used."""
+MEMBER_FIELDS = {"feature_archive": "feature_key"}
+"""Fields that hold a file of many inputs, and the field that says which of them it is."""
 TEXT_FIELDS = ("text", "target")
 """Fields that can hold an item's reference."""
 
@@ -25,10 +33,11 @@ class ManifestEntry:
     """One line of a manifest."""
 
     id: str
-    """``id`` or ``utt_id`` of the line, else the input itself."""
+    """``id`` or ``utt_id`` of the line, else the input itself, or its key in an archive."""
     input: str
     """Path of the file (made absolute against the manifest's folder), ``file:offset:length`` for one inside another
-    file, an address such as ``s3://bucket/file``, or the source sentence."""
+    file, ``archive#key`` for a member of an archive (the key is in ``extra``), an address such as
+    ``s3://bucket/file``, or the source sentence."""
     text: str
     """Reference text; may be empty."""
     duration: float | None = None
@@ -38,7 +47,7 @@ class ManifestEntry:
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Every other field of the line, for slices of a report."""
     kind: str = "audio"
-    """What the input is: ``audio``, ``image`` or ``text``."""
+    """What the input is: ``audio``, ``image``, ``text`` or ``features``."""
 
 
 def read_manifest(path: str | Path) -> Iterator[ManifestEntry]:
@@ -83,9 +92,15 @@ def parse_line(line: str, *, where: str, folder: Path) -> ManifestEntry:
     if duration is not None and (isinstance(duration, bool) or not isinstance(duration, (int, float)) or duration < 0):
         raise ManifestError(f"{where}: duration must be seconds, found {duration!r}")
     value = row[source] if source == "source" or has_scheme(row[source]) else str(folder / row[source])
+    name = row[source]
+    if source in MEMBER_FIELDS:
+        name = row.get(MEMBER_FIELDS[source])
+        if not isinstance(name, str) or not name:
+            raise ManifestError(f"{where}: {source} needs {MEMBER_FIELDS[source]}, the name of the item in the archive")
+        value = f"{value}#{name}"
     known = {source, text, "duration", "speaker", "id", "utt_id"}
     return ManifestEntry(
-        id=str(row.get("id") or row.get("utt_id") or row[source]),
+        id=str(row.get("id") or row.get("utt_id") or name),
         input=value,
         text=row[text],
         duration=None if duration is None else float(duration),
