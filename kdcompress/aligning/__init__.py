@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from kdcompress.aligning.aligned import Aligned, Segment
+from kdcompress.aligning.aligned import Aligned, Alignments, Segment, read_alignments, write_alignments
 
-__all__ = ["Aligned", "Segment"]
+__all__ = ["Aligned", "Alignments", "Segment", "read_alignments", "write_alignments"]
