@@ -23,7 +23,7 @@ def clustered(totals: Floats, floor: Floats) -> list[tuple[int, ...]]:
         Ids of the members, rising.
     """
     alive = [int(phone) for phone in np.flatnonzero(totals[:, 0] > 0)]
-    members = {phone: (phone,) for phone in alive}
+    members: dict[int, tuple[int, ...]] = {phone: (phone,) for phone in alive}
     moments = totals.copy()
     alone = log_likelihood(moments, floor)
     costs = np.full((len(totals), len(totals)), np.inf)

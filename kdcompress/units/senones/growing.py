@@ -141,7 +141,7 @@ class _Grower:
         self.roots = root_numbers(len(statistics.phones), statistics.states, count)
         mine = self.roots[statistics.contexts[:, CENTRE], statistics.contexts[:, STATE]]
         number = int(self.roots.max()) + 1
-        factors = (LEFT, RIGHT)
+        factors: tuple[int, ...] = (LEFT, RIGHT)
         if number < self.roots.size and statistics.states > 1:
             factors = (*factors, STATE)
         if number < len(statistics.phones):

@@ -38,7 +38,7 @@ class SenoneInventory(Inventory):
         if phones.symbols != tree.phones:
             different = sorted(set(phones.symbols) ^ set(tree.phones)) or ["their order"]
             raise VocabularyError(
-                f"{source}: the tree has {len(tree.phones)} phones, the inventory {len(phones.symbols)}; they differ in "
+                f"{source}: the tree has {len(tree.phones)} phones, the inventory {len(phones.symbols)}, different in "
                 f"{', '.join(different[:5])}; build the senones again"
             )
         self.phones, self.tree = phones, tree
@@ -51,7 +51,7 @@ class SenoneInventory(Inventory):
 
     def phone_of(self, unit: int) -> str:
         """Phone of a senone; where phones share one, that of most of its frames."""
-        return self.tree.phones[self.tree.leaf_phone[unit]]
+        return self.tree.phones[int(self.tree.leaf_phone[unit])]
 
     def spell(self, text: str, where: str = "text") -> Spelled:
         """See ``Inventory.spell``."""

@@ -62,7 +62,7 @@ class Tree:
 
     def leaves(self, contexts: Ints) -> Ints:
         """Leaf of each context ``(N, 4)`` (left phone, phone, right phone, state): ``(N,)``."""
-        nodes = self.roots[contexts[:, CENTRE], contexts[:, STATE]]
+        nodes: Ints = self.roots[contexts[:, CENTRE], contexts[:, STATE]]
         while (asking := np.flatnonzero(self.factor[nodes] >= 0)).size:
             here = nodes[asking]
             answers = np.zeros(len(here), dtype=bool)
@@ -71,7 +71,8 @@ class Tree:
                 values = contexts[asking[asked], factor]
                 answers[asked] = self.masks(factor)[self.question[here[asked]], values]
             nodes[asking] = self.branches[here, np.where(answers, 0, 1)]
-        return self.question[nodes]
+        found: Ints = self.question[nodes]
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the phones; nodes are ``[factor, question, yes, no]``, or ``[leaf]``."""
