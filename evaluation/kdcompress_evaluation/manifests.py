@@ -17,10 +17,15 @@ def plan_manifest(name: str, path: Path) -> ManifestInfo:
     """Read a manifest once from end to end, before anything is recognised.
 
     Raises:
-        ManifestError: it is missing or empty, a line is broken, or two lines share an id.
+        ManifestError: it is missing or empty, a line is broken, two lines share an id, or no bundle takes its items.
     """
     seen: set[str] = set()
     for entry in read_manifest(path):
+        if entry.kind == "features":
+            raise ManifestError(
+                f"{path}: its items are frames of features, which no bundle takes; evaluate on recordings, or measure "
+                "the run itself: data.dev of a recipe"
+            )
         if entry.id in seen:
             raise ManifestError(
                 f"{path}: the id {entry.id!r} appears twice; give every line its own `id` (rows are kept by id)"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kdcompress.run import load_run
 from kdcompress.students.base import Student
 from kdcompress_export.convert import convert, input_spec
+from kdcompress_export.errors import ExportError
 from kdcompress_export.parity import DEFAULT_ATOL, check_parity
 from kdcompress_export.planar import with_2d_convolutions
 from kdcompress_export.prove import FLOAT
@@ -48,13 +49,18 @@ def source_from_run(
 
     Raises:
         RunError: ``run`` is no finished run.
-        ExportError: it holds an Oracle Teacher.
+        ExportError: it holds an Oracle Teacher, or a network whose inputs are no recordings.
         ParityError: the graph differs from torch, or from itself in pieces, by more than ``atol``.
         GraphError: the graph is not what was asked for.
         ManifestError, AudioError: data cannot be read.
     """
     say(f"Reading {run}")
     trained = load_run(run)
+    if trained.recipe.frontend.sample_rate is None:
+        raise ExportError(
+            f"{run}: is of task {trained.recipe.task}, whose inputs no bundle takes yet: a bundle takes recordings. Export a "
+            "run of task speech"
+        )
     network = trained.network
     student = network if isinstance(network, Student) else whole_recordings(trained)
     calibration = calibration or trained.recipe.data.train

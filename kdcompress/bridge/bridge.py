@@ -163,6 +163,10 @@ def build_bridge(
     Raises:
         MismatchError: nothing bridges a difference; the message names the remedy.
     """
+    if student.sample_rate is None and teacher.sample_rate is not None:
+        raise MismatchError(
+            f"{teacher.source}: hears recordings, and the student's items are none; name a teacher of the student's task"
+        )
     frames = FrameMap(teacher.source, student.frame, teacher.frame, is_audio=student.sample_rate is not None)
     tokens = plan_tokens(student, teacher, needed, texts_will_do) if teacher.gives & ABOUT_TOKENS else TokenPlan("same")
     gives, lost = _left(teacher, frames, tokens)

@@ -20,7 +20,7 @@ class Batch:
     """Padded items side by side."""
 
     inputs: Tensor
-    """Raw inputs padded with zeros; for speech ``(N, samples)`` float32 in [-1, 1]."""
+    """Inputs padded with zeros; for speech ``(N, samples)`` float32 in [-1, 1], for features ``(N, frames, F)``."""
     input_lens: Tensor
     """Valid units of each input, ``(N,)`` int64."""
     labels: Tensor

@@ -183,6 +183,8 @@ def _recording(line: str, number: int, where: str, folder: Path) -> _Packed:
     field = next(name for name in INPUT_FIELDS if isinstance(row.get(name), str) and row[name])
     if entry.kind == "text":
         raise ManifestError(f"{where}: a sentence needs no packing; pack manifests of files")
+    if entry.kind == "features":
+        raise ManifestError(f"{where}: frames of features are not packed into tars; keep many of them in one .npz")
     try:
         content = read_bytes(entry.input)
         if entry.kind == "audio" and entry.duration is None:

@@ -10,9 +10,10 @@ import torch
 from kdcompress.data.items import Item
 from kdcompress.data.task import TASKS
 from kdcompress.data.text import Encoder
+from kdcompress.errors import MismatchError
 from kdcompress.hearing import Heard
 from kdcompress.labels.kinds.base import Reference
-from kdcompress_runtime.errors import AudioError
+from kdcompress_runtime.errors import AudioError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +52,7 @@ class Answers:
             between: called after each batch; may raise to stop.
 
         Raises:
-            AudioError: an item cannot be read, or is too long (``data.on_unusable`` is ``error``).
+            InputError: an item cannot be read, or is too long (``data.on_unusable`` is ``error``).
             VocabularyError: the teacher needs the reference, and does not know a symbol of it.
         """
         found = dict.fromkeys((place for place, _ in entries), UNUSABLE)
@@ -71,7 +72,7 @@ class Answers:
             yield moved, said
 
     def _items(self, entries: Sequence[tuple[int, ManifestEntry]]) -> list[Item]:
-        rate = self.teacher.info.sample_rate or 1
+        rate = as_heard_by(self.teacher, self.recipe).frontend.units_per_second
         encode = Encoder(self.teacher.info.vocabulary, self.teacher.info.units)
         needed = self.kind.needs_reference
         items = []
@@ -103,24 +104,26 @@ class Answers:
             usable = ordered[start : start + size]
             try:
                 batches = list(TASKS[recipe.task].evaluation_batches(usable, recipe))
-            except AudioError as error:
+            except InputError as error:
                 usable = [item for item in usable if self._readable(item, recipe, error)]
                 batches = list(TASKS[recipe.task].evaluation_batches(usable, recipe)) if usable else []
             by_place = {item.number: item for item in usable}
             for batch in batches:
-                kept = [item for item in _lengths(batch) if not self._too_long(item[1], by_place[item[0]].entry)]
+                rate = recipe.frontend.units_per_second
+                heard = zip(batch.items.tolist(), batch.input_lens.tolist(), strict=True)
+                kept = [item for item in heard if not self._too_long(item[1] / rate, by_place[item[0]].entry)]
                 if len(kept) == len(batch.texts):
                     yield batch
                 elif kept:
                     left = [by_place[place] for place, _ in kept]
                     yield from TASKS[recipe.task].evaluation_batches(left, recipe)
 
-    def _readable(self, item: Item, recipe: Recipe, error: AudioError) -> bool:
+    def _readable(self, item: Item, recipe: Recipe, error: InputError) -> bool:
         if self.recipe.data.on_unusable != "skip":
             raise error
         try:
             list(TASKS[recipe.task].evaluation_batches([item], recipe))
-        except AudioError:
+        except InputError:
             return False
         return True
 
@@ -132,8 +135,16 @@ def _lengths(batch: Batch) -> list[tuple[int, float]]:
 
 
 def as_heard_by(teacher: Teacher, recipe: Recipe) -> Recipe:
-    """Return the recipe with the teacher's sample rate, and nothing that changes an item."""
+    """Return the recipe with the teacher's sample rate, and nothing that changes an item.
+
+    Raises:
+        MismatchError: the teacher hears audio, and the items are none.
+    """
     rate = teacher.info.sample_rate
+    if rate is not None and recipe.frontend.sample_rate is None:
+        raise MismatchError(
+            f"{teacher.info.source}: hears recordings, and task {recipe.task} has none; name a teacher of that task"
+        )
     frontend = recipe.frontend if rate is None else recipe.frontend.model_copy(update={"sample_rate": rate})
     augment = recipe.augment.model_copy(
         update={"speed": (1.0,), "lead_in_s": (0.0, 0.0), "gain_db": (0.0, 0.0), "noise": None, "spec": None}

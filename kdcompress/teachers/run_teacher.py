@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 import torch
 
 from kdcompress.data.text import Encoder
+from kdcompress.errors import MismatchError
 from kdcompress.files import file_sha256
 from kdcompress.hearing import masked_views
 from kdcompress.model_settings import StudentConfig
+from kdcompress.start import differences
 from kdcompress.teachers.teacher import Said, Teacher, TeacherInfo
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from kdcompress.hearing import Heard
+    from kdcompress.recipe import Recipe
     from kdcompress.run import TrainedRun
 
 
@@ -49,6 +52,21 @@ class RunTeacher(Teacher):
     def to(self, device: torch.device) -> None:
         """See ``Teacher.to``."""
         self.network.to(device)
+
+    def check(self, recipe: Recipe) -> None:
+        """See ``Teacher.check``.
+
+        Raises:
+            MismatchError: this teacher is of another task, or of other inputs than recordings, which are resampled.
+        """
+        own = self.run.recipe
+        if own.task != recipe.task:
+            raise MismatchError(
+                f"{self.info.source}: is of task {own.task}, and the recipe of task {recipe.task}; name another teacher"
+            )
+        if own.frontend.sample_rate is None and own.frontend != recipe.frontend:
+            found = "; ".join(differences("frontend", recipe.frontend, own.frontend))
+            raise MismatchError(f"{self.info.source}: is given other inputs: {found}. Use the same frontend")
 
     @torch.no_grad()
     def answer(self, heard: Heard, items: Tensor | None = None) -> Said:
