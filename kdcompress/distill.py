@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from kdcompress.recipe import Recipe, TrainConfig
     from kdcompress.run import TrainedRun
     from kdcompress.targets import Source
+    from kdcompress.text_sources import ModelInfo
 
     Progress = Callable[[int, int, dict[str, float]], None]
 
@@ -144,6 +145,7 @@ def loss_of(  # noqa: PLR0917 (positions read well here)
         label_lens=heard.label_lens,
         blank_id=blank,
         teacher=teacher,
+        texts=trainer.texts(heard) if trainer.texts else {},
     )
     parts = {
         loss.key: loss(replace(signals, head=heads.get(loss.key), fitted=trainer.model.fitted(loss.key)))
@@ -327,6 +329,8 @@ def finish(updates: Updates) -> dict[str, Any]:
     }
     if trainer.sources:
         summary["teachers"] = [_taught_by(source) for source in trainer.sources]
+    if trainer.texts:
+        summary["language_models"] = {name: _read_by(source.info) for name, source in trainer.texts.sources.items()}
     if trainer.start:
         summary["init" if recipe.init else "init_encoder"] = _named(trainer.start)
     if simulated := simulated_measurements(trainer):
@@ -356,6 +360,17 @@ def _taught_by(source: Source) -> dict[str, Any]:
     named: dict[str, Any] = {"name": info.name, "kind": info.kind, "fingerprint": info.fingerprint}
     said = {"bridged": source.bridge.report, "lost": source.bridge.tally.sentences()}
     return {**named, **{key: list(sentences) for key, sentences in said.items() if sentences}}
+
+
+def _read_by(info: ModelInfo) -> dict[str, Any]:
+    """What ``run.json`` says of a language model."""
+    return {
+        "name": info.name,
+        "kind": info.kind,
+        "units": info.units,
+        "symbols": len(info.symbols),
+        "fingerprint": info.fingerprint,
+    }
 
 
 def _named(run: TrainedRun) -> dict[str, str]:

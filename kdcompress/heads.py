@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -14,10 +15,13 @@ from kdcompress.quantization_aware import Simulation
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kdcompress.losses.base import LossConfig
+    from kdcompress.losses.base import LossConfig, UnitShape
     from kdcompress.network import CtcNetwork, Outputs
     from kdcompress.quantization_aware import QuantizationAware
     from kdcompress.targets import Source
+
+
+NO_TEXTS: Mapping[str, UnitShape] = MappingProxyType({})
 
 
 class WithHeads(nn.Module):
@@ -60,8 +64,12 @@ def with_heads(
     num_tokens: int,
     sources: tuple[Source, ...],
     quantization_aware: QuantizationAware | None = None,
+    *,
+    texts: Mapping[str, UnitShape] = NO_TEXTS,
 ) -> WithHeads:
     """Build the heads that the losses ask for, and the simulation of int8 if one is asked for.
+
+    ``texts`` are the sizes of what language models say, by their names in the recipe.
 
     Raises:
         RecipeError: a loss looks at a block that the network, or its teacher, does not have, or its settings do not
@@ -72,6 +80,7 @@ def with_heads(
         hidden_dims=network.hidden_dims,
         teacher_hidden_dims=sources[0].info.hidden_dims if len(sources) == 1 else (),
         teacher_codebooks=sources[0].info.codebooks if len(sources) == 1 else None,
+        texts=texts,
     )
     heads = {}
     for loss in losses:

@@ -199,11 +199,18 @@ class TrainConfig(Settings):
 class DistillConfig(Settings):
     """Who gives targets besides the labels."""
 
-    teachers: tuple[Path, ...] = Field(min_length=1)
+    teachers: tuple[Path, ...] = ()
     """Runs, bundles, Hugging Face folders, ONNX or Python files, or stores of ``kdcompress label``
     (``docs/teachers.md``); one path will do for one teacher."""
     combine: AnyCombination = Single()
     """How several answers become one: ``switching``, ``multi_stream``, ``interpolation`` or ``hybrid``."""
+    language_models: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], Path] = Field(default_factory=dict)
+    """Language models by names of your own, which losses call them by: runs of them, Hugging Face folders, or stores
+    (``docs/language-models.md``)."""
+    alignment: Path | None = None
+    """Where in the training items their units are: ``alignment.jsonl`` of ``kdcompress align``."""
+    top_k: int = Field(default=16, ge=1)
+    """Units that are kept of a language model's distributions; the others share what is left."""
 
     @field_validator("teachers", mode="before")
     @classmethod
@@ -212,7 +219,10 @@ class DistillConfig(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> DistillConfig:
-        self.combine.check(len(self.teachers))
+        if not (self.teachers or self.language_models):
+            raise ValueError("nobody teaches; name teachers, or language_models")
+        if self.teachers:
+            self.combine.check(len(self.teachers))
         return self
 
 
@@ -222,7 +232,7 @@ TEACHER_SHARE = 0.9
 
 def default_losses(found: dict[str, Any]) -> tuple[AnyLoss, ...]:
     """Losses of a recipe that names none, from the sections read before."""
-    if not found.get("distill"):
+    if not found.get("distill") or not found["distill"].teachers:
         return (CtcLoss(),)
     return (CtcLoss(weight=round(1 - TEACHER_SHARE, 6)), FrameKlLoss(weight=TEACHER_SHARE, suit_teacher=True))
 
@@ -288,13 +298,33 @@ class Recipe(Settings):
         taught = [loss.key for loss in self.losses if loss.needs_teacher]
         if taught and not self.distill:
             raise ValueError(f"losses: {taught[0]!r} needs a teacher; add a distill section")
-        if self.distill and not taught:
+        if self.distill and self.distill.teachers and not taught:
             raise ValueError("distill: no loss looks at a teacher; add one such as frame_kl to losses")
+        if taught and self.distill and not self.distill.teachers:
+            raise ValueError(f"losses: {taught[0]!r} needs a teacher; add distill.teachers")
+        self._check_language_models()
         if self.quantization_aware and not isinstance(self.model, StudentConfig):
             raise ValueError(f"quantization_aware: model.kind {self.model.kind} is a teacher, which has no int8 file")
         if self.quantization_aware and self.train.precision != "float32":
             raise ValueError("quantization_aware: bf16 rounds as coarsely as int8; set train.precision to float32")
         return self
+
+    def _check_language_models(self) -> None:
+        models = self.distill.language_models if self.distill else {}
+        for loss in self.losses:
+            if loss.reads is not None and loss.reads not in models:
+                known = f"it has {', '.join(map(repr, models))}" if models else "there is none"
+                raise ValueError(f"losses: {loss.key!r} learns from {loss.reads!r} of distill.language_models; {known}")
+            if loss.needs_alignment and self.distill and self.distill.alignment is None:
+                raise ValueError(
+                    f"losses: {loss.key!r} needs to know where the units are; set distill.alignment to what "
+                    "`kdcompress align` wrote, or placement to path"
+                )
+        read = {loss.reads for loss in self.losses}
+        if unread := sorted(set(models) - read):
+            raise ValueError(
+                f"distill.language_models: no loss learns from {unread[0]!r}; add an lm_head, or remove it"
+            )
 
     def dumps(self) -> str:
         """Return the resolved recipe as YAML; ``load_recipe`` reads it back.
@@ -305,6 +335,8 @@ class Recipe(Settings):
             key: True for key in ("init", "init_encoder", "label", "quantization_aware") if getattr(self, key) is None
         }
         without["data"] = {"subwords"} if self.data.units != "subwords" else set()
+        if self.distill and not self.distill.language_models:
+            without["distill"] = {"language_models", "alignment", "top_k"}
         if not self.data.workers:
             without["data"] |= {"workers"}
         if self.frontend.sample_rate is None:

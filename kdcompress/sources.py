@@ -14,6 +14,7 @@ from kdcompress.teachers.teacher import dev_errors
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from fractions import Fraction
     from pathlib import Path
 
     from kdcompress.losses.base import LossConfig
@@ -40,6 +41,8 @@ def load_teachers(recipe: Recipe, loaded: Loaded) -> tuple[Teacher, ...]:
         if path not in loaded:
             loaded[path] = open_teacher(path)
     teachers = tuple(loaded[path] for path in recipe.distill.teachers)
+    if not teachers:
+        return ()
     for teacher in teachers:
         teacher.check(recipe)
     try:
@@ -85,9 +88,14 @@ def tell(sources: Sequence[Source]) -> None:
             logger.info("%s: %s", source.info.source, sentence)
 
 
+def frame_of(recipe: Recipe) -> Fraction:
+    """Seconds (input units where there is no audio) of a frame of the student."""
+    return recipe.frontend.exact_shift() * recipe.model.subsampling_factor
+
+
 def student_side(recipe: Recipe, vocabulary: Vocabulary) -> StudentSide:
     """What of a recipe decides how a teacher fits."""
-    frame = recipe.frontend.exact_shift() * recipe.model.subsampling_factor
+    frame = frame_of(recipe)
     lookahead = frame * recipe.model.lookahead_frames if isinstance(recipe.model, StudentConfig) else None
     return StudentSide(
         vocabulary=vocabulary,

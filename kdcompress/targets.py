@@ -48,7 +48,7 @@ def targets_of(
     sources: Sequence[Source], recipe: Recipe, heard: Heard, step: int, blank_id: int
 ) -> TeacherSignals | None:
     """Ask the teachers, and combine what they say; None for a recipe without teachers."""
-    if recipe.distill is None:
+    if recipe.distill is None or not sources:
         return None
     situation = Situation(
         step=step,

@@ -22,13 +22,16 @@ from kdcompress.losses.base import Head
 from kdcompress.parallel import processes, take_from_main
 from kdcompress.recompute import recompute_blocks
 from kdcompress.run import RunFolder, TrainedRun, build_network, load_run
-from kdcompress.sources import bridged, load_teachers, rates_of, tell
+from kdcompress.sources import bridged, frame_of, load_teachers, rates_of, tell
 from kdcompress.start import shaped_by_tokens, start_encoder_from, start_from
 from kdcompress.sync_norm import synchronise_norms
+from kdcompress.text_sources import open_text_sources
+from kdcompress.text_targets import text_teachers
 from kdcompress_runtime.manifest import read_manifest
+from kdcompress_runtime.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from kdcompress.data.batch import Batch
     from kdcompress.data.items import Item
@@ -38,7 +41,8 @@ if TYPE_CHECKING:
     from kdcompress.sources import Loaded
     from kdcompress.targets import Source
     from kdcompress.teachers.teacher import Teacher
-    from kdcompress_runtime.vocabulary import Vocabulary
+    from kdcompress.text_sources import TextSource
+    from kdcompress.text_targets import TextTeachers
 
 STATISTICS_BATCHES = 8
 """Training batches from which mean and variance of the features are taken, and what heads are fitted to."""
@@ -64,6 +68,8 @@ class Trainer:
     """Items of ``data.dev``, read before the first update so that a bad one does not end a long run; or none."""
     sources: tuple[Source, ...]
     """The teachers, each with what brings its answers to the student's frames and tokens."""
+    texts: TextTeachers | None = None
+    """The language models, if there are any."""
     start: TrainedRun | None = None
     """The run whose weights this one began with."""
 
@@ -92,8 +98,10 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
     chosen = recipe.init or recipe.init_encoder
     start = load_run(chosen) if chosen else None
     needed = indispensable(_training_texts(recipe), recipe.data.units)
-    vocabulary = _vocabulary(recipe, teachers, start if recipe.init else None, needed)
+    models = open_text_sources(recipe)
+    vocabulary = _vocabulary(recipe, [*_tokens_of_teachers(teachers), *_tokens_of_models(models)], start, needed)
     sources = bridged(recipe, teachers, vocabulary, needed)
+    texts = text_teachers(recipe, models, vocabulary, frame_of(recipe))
     if accelerator.is_main_process:
         tell(sources)
     set_seed(recipe.seed)
@@ -105,7 +113,7 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
             vocabulary,
             units_per_frame=network.units_per_frame,
             teacher_rates=rates_of(sources),
-            streams=len(sources) if recipe.distill and recipe.distill.combine.streams_per_item else 1,
+            streams=len(sources) if sources and recipe.distill and recipe.distill.combine.streams_per_item else 1,
             rank=accelerator.process_index,
             world=accelerator.num_processes,
             keep=folder.path,
@@ -116,7 +124,8 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
         raise RecipeError(f"{recipe.data.train}: fewer items than the {accelerator.num_processes} processes")
     if start:
         _start(start, network, recipe, vocabulary)
-    model = with_heads(network, recipe.losses, len(vocabulary), sources, recipe.quantization_aware)
+    shapes = texts.shapes if texts else {}
+    model = with_heads(network, recipe.losses, len(vocabulary), sources, recipe.quantization_aware, texts=shapes)
     if accelerator.num_processes > 1:
         synchronise_norms(model)
     if recipe.train.activation_checkpointing:
@@ -131,18 +140,28 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
     if accelerator.is_main_process:
         _fit_to_data(model, recipe, undivided(batches), sources, accelerator.device)
     take_from_main(model, processes())
-    return Trainer(recipe, folder, accelerator, vocabulary, model, optimizer, batches, dev, sources, start)
+    return Trainer(recipe, folder, accelerator, vocabulary, model, optimizer, batches, dev, sources, texts, start)
+
+
+def _tokens_of_teachers(teachers: Sequence[Teacher]) -> list[tuple[str, Vocabulary]]:
+    """What the tokens of each teacher are, and these."""
+    return [(teacher.info.units, teacher.info.vocabulary) for teacher in teachers]
+
+
+def _tokens_of_models(models: Mapping[str, TextSource]) -> list[tuple[str, Vocabulary]]:
+    """The same of language models, whose units a student can share."""
+    return [(model.info.units, Vocabulary.from_symbols(model.info.symbols)) for model in models.values()]
 
 
 def _vocabulary(
-    recipe: Recipe, teachers: Sequence[Teacher], start: TrainedRun | None, needed: Collection[str]
+    recipe: Recipe, taught: Sequence[tuple[str, Vocabulary]], start: TrainedRun | None, needed: Collection[str]
 ) -> Vocabulary:
     """Tokens of the run that this one starts from, else of the first teacher that suits, else of the training texts."""
-    if start is not None:
+    if start is not None and recipe.init:
         _check_start(start, recipe, needed)
         return start.vocabulary
     units = recipe.data.units
-    suiting = (teacher.info.vocabulary for teacher in teachers if teacher.info.units == units)
+    suiting = (vocabulary for theirs, vocabulary in taught if theirs == units)
     for vocabulary in suiting:
         symbols = [symbol for index, symbol in enumerate(vocabulary.symbols) if index != vocabulary.blank_id]
         # what other toolkits add, such as <unk>, is no business of a student

@@ -40,6 +40,8 @@ class Batch:
     ``factor * t - offset`` in the item as the manifest has it: its speed, and its lead-in."""
     sample_rate: int | None = None
     """Hz of ``inputs``; None for inputs that are no audio."""
+    words: tuple[str, ...] = ()
+    """References in words, where ``texts`` are phones or the like; see ``wording``. Empty: they are ``texts``."""
     others: Mapping[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """Inputs and their lengths at the other sample rates that teachers hear at."""
 
@@ -69,6 +71,7 @@ class Batch:
             streams=self.streams[chosen],
             items=self.items[chosen],
             times=self.times[chosen],
+            words=self.words[chosen],
             others={rate: (inputs[chosen], lens[chosen]) for rate, (inputs, lens) in self.others.items()},
         )
 
@@ -102,6 +105,7 @@ def collate(
     times: Sequence[tuple[float, float]] | None = None,
     streams: Sequence[int] | None = None,
     sample_rate: int | None = None,
+    words: Sequence[str] = (),
     others: Mapping[int, Sequence[NDArray[np.float32]]] | None = None,
 ) -> Batch:
     """Pad inputs (along their first axis) and labels to the longest of the batch; no ``times``: as in the manifest."""
@@ -119,6 +123,7 @@ def collate(
         items=torch.tensor(items),
         times=torch.tensor(times or [(1.0, 0.0)] * len(inputs), dtype=torch.float64),
         sample_rate=sample_rate,
+        words=tuple(words),
         others={
             rate: (_padded(heard), torch.tensor([len(item) for item in heard]))
             for rate, heard in (others or {}).items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from kdcompress.data.buckets import BucketPlan
 from kdcompress.data.index import index_file, is_long
 from kdcompress.data.items import Item, Items, Limits, load_items
 from kdcompress.data.plan import Plan, PoolPlan
+from kdcompress.data.text import wording
 from kdcompress.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -53,7 +55,8 @@ class StepBatches(Dataset[Batch], ABC):
         mine = range(self.rank, len(copies), self.world)
         seeds = [_seed(self.recipe.seed, step, position) for position in mine]
         items = self.items.chosen(copies[mine] // self.streams)
-        return self.read(items, seeds, (copies[mine] % self.streams).tolist())
+        batch = self.read(items, seeds, (copies[mine] % self.streams).tolist())
+        return replace(batch, words=tuple(wording(item.entry) for item in items))
 
     def __len__(self) -> int:
         """Return the number of updates."""

@@ -12,6 +12,7 @@ from kdcompress_runtime.vocabulary import WORD_SEPARATOR, Vocabulary
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from kdcompress_runtime.manifest import ManifestEntry
 
 Units = Literal["characters", "words", "subwords"]
 
@@ -97,6 +98,12 @@ def split_units(text: str, units: Literal["characters", "words"]) -> list[str]:
     if units == "words":
         return [WORD_SEPARATOR + word for word in text.split()]
     return list(WORD_SEPARATOR.join(text.split()))
+
+
+def wording(entry: ManifestEntry) -> str:
+    """Words of an entry: its field ``words``, where its text is phones or the like, else its text."""
+    words = entry.extra.get("words")
+    return words if isinstance(words, str) else entry.text
 
 
 def frames_needed(labels: tuple[int, ...]) -> int:

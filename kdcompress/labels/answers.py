@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
+from kdcompress.data.batch import collate
 from kdcompress.data.items import Item
 from kdcompress.data.task import TASKS
-from kdcompress.data.text import Encoder
+from kdcompress.data.text import Encoder, wording
 from kdcompress.errors import MismatchError
 from kdcompress.hearing import Heard
 from kdcompress.labels.kinds.base import Reference
@@ -97,6 +99,9 @@ class Answers:
 
     def _batches(self, items: Sequence[Item]) -> Iterator[Batch]:
         """Items as the teacher hears them, longest together."""
+        if self.teacher.info.text_units:
+            yield from text_batches(items, self.recipe.train.batch_size)
+            return
         recipe = as_heard_by(self.teacher, self.recipe)
         size = recipe.train.batch_size
         ordered = sorted(items, key=lambda item: -item.units)
@@ -126,6 +131,21 @@ class Answers:
         except InputError:
             return False
         return True
+
+
+def text_batches(items: Sequence[Item], size: int) -> Iterator[Batch]:
+    """Items for a teacher that hears nothing: their texts, shortest first."""
+    ordered = sorted(items, key=lambda item: len(item.entry.text))
+    for start in range(0, len(ordered), size):
+        part = ordered[start : start + size]
+        yield collate(
+            [np.zeros(0, np.float32)] * len(part),
+            [()] * len(part),
+            [item.entry.text for item in part],
+            [0] * len(part),
+            items=[item.number for item in part],
+            words=[wording(item.entry) for item in part],
+        )
 
 
 def _lengths(batch: Batch) -> list[tuple[int, float]]:

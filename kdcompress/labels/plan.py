@@ -97,13 +97,16 @@ GIVES: dict[str, Any] = {
     "occupancy": "occupancy",
     "codebook": "codes",
     "nbest": "hypotheses",
+    "units": "units",
 }
 """Field of an answer that each kind of label becomes."""
 
 
 def told_of(info: TeacherInfo) -> dict[str, Any]:
     """Fields of a teacher as JSON values, without where it was read."""
+    text = {"text_units": info.text_units, "state_dim": sum(info.hidden_dims)} if info.text_units else {}
     return {
+        **text,
         "name": info.name,
         "kind": info.kind,
         "fingerprint": info.fingerprint,

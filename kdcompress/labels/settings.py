@@ -56,7 +56,18 @@ class NbestLabels(Settings):
     """Prefixes kept in the search for them."""
 
 
+class TextLabels(Settings):
+    """What a language model says of the text of each item; its sound is not looked at."""
+
+    kind: Literal["units"]
+    """Selects this."""
+    top_k: int = Field(default=16, ge=1)
+    """Units kept in the place of each; the others share what is left."""
+    states: bool = False
+    """Keep the states of the model, too, for ``representation``."""
+
+
 AnyLabels = Annotated[
-    FullLabels | TopKLabels | OccupancyLabels | CodebookLabels | NbestLabels, Field(discriminator="kind")
+    FullLabels | TopKLabels | OccupancyLabels | CodebookLabels | NbestLabels | TextLabels, Field(discriminator="kind")
 ]
 """Every kind of stored label; ``label.kind`` selects."""

@@ -22,9 +22,12 @@ from kdcompress.losses.frame_kl import FrameKlLoss
 from kdcompress.losses.guided_ctc import GuidedCtcLoss
 from kdcompress.losses.in_place import InPlaceLoss
 from kdcompress.losses.inter_ctc import InterCtcLoss, InterKdLoss
+from kdcompress.losses.label_interpolation import LabelInterpolationLoss
+from kdcompress.losses.lm_head import LmHeadLoss
 from kdcompress.losses.nbest import NbestLoss
 from kdcompress.losses.occupancy_ctc import OccupancyCtcLoss
 from kdcompress.losses.peak_first import PeakFirstLoss
+from kdcompress.losses.representation import RepresentationLoss
 from kdcompress.losses.skd import SkdLoss
 from kdcompress.losses.token_kl import TokenKlLoss
 
@@ -42,9 +45,12 @@ AnyLoss = Annotated[
     | DelayTolerantLoss
     | FeatureMatchLoss
     | GuidedCtcLoss
+    | LabelInterpolationLoss
+    | LmHeadLoss
     | NbestLoss
     | OccupancyCtcLoss
     | PeakFirstLoss
+    | RepresentationLoss
     | TokenKlLoss,
     Field(discriminator="kind"),
 ]
@@ -64,9 +70,12 @@ __all__ = [
     "InPlaceLoss",
     "InterCtcLoss",
     "InterKdLoss",
+    "LabelInterpolationLoss",
+    "LmHeadLoss",
     "NbestLoss",
     "OccupancyCtcLoss",
     "PeakFirstLoss",
+    "RepresentationLoss",
     "SkdLoss",
     "TokenKlLoss",
 ]

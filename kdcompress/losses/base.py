@@ -30,7 +30,7 @@ class Hypotheses(NamedTuple):
     """``(H,)`` float32; those of an item sum to one."""
 
 
-Answer = Literal["log_probs", "hidden", "occupancy", "codes", "hypotheses"]
+Answer = Literal["log_probs", "hidden", "occupancy", "codes", "hypotheses", "units"]
 """Fields of ``TeacherSignals`` that a teacher may fill."""
 
 
@@ -67,6 +67,32 @@ class TeacherSignals:
 
 
 @dataclass(frozen=True)
+class UnitTargets:
+    """What a language model says of the units of each text, and which frames they have; no gradient.
+
+    Of a distribution the most probable units are there; the others share what is left of it.
+    """
+
+    units: Tensor
+    """Units of each text, padded, ``(N, U)`` int64."""
+    unit_lens: Tensor
+    """Valid units, ``(N,)`` int64."""
+    ids: Tensor
+    """Most probable units in the place of each, ``(N, U, K)`` int64."""
+    log_probs: Tensor
+    """Ln P of these given the units around, ``(N, U, K)`` float32."""
+    num_units: int
+    """Units that the model chooses from."""
+    frames: Tensor | None = None
+    """Unit that each of the student's frames belongs to, -1 for none (silence, padding), ``(N, T)`` int64; None
+    without an alignment."""
+    states: Tensor | None = None
+    """State of the model at each unit, ``(N, U, D)`` float32."""
+    tokens: Tensor | None = None
+    """The student's token for each unit, ``(num_units,)`` int64; None where they are not the same units."""
+
+
+@dataclass(frozen=True)
 class Signals:
     """One batch as a loss sees it. Frames at or after ``frame_lens`` are padding and must not count."""
 
@@ -84,6 +110,8 @@ class Signals:
     """Id of the blank."""
     teacher: TeacherSignals | None
     """The targets; none without a ``distill`` section."""
+    texts: Mapping[str, UnitTargets] = field(default_factory=dict)
+    """What language models say of the texts, by their names in the recipe."""
     head: Tensor | None = None
     """What the loss's own head said, see ``LossConfig.head``."""
     fitted: Mapping[str, Tensor] = field(default_factory=dict)
@@ -118,6 +146,15 @@ class Signals:
         return self.head
 
 
+class UnitShape(NamedTuple):
+    """Sizes of what a language model says."""
+
+    num_units: int
+    """Units that it chooses from."""
+    state_dim: int = 0
+    """Width of its states; 0: it shows none."""
+
+
 @dataclass(frozen=True)
 class Shapes:
     """Sizes that a head is built for."""
@@ -130,6 +167,8 @@ class Shapes:
     """Width of each of the teacher's blocks; empty unless there is one teacher."""
     teacher_codebooks: tuple[int, int] | None = None
     """Number of codebooks and of entries of each, where the teacher's labels were stored as codes."""
+    texts: Mapping[str, UnitShape] = field(default_factory=dict)
+    """Sizes of what language models say, by their names in the recipe."""
 
 
 class Head(nn.Module, ABC):
@@ -188,6 +227,21 @@ class LossConfig(Settings):
         if name in RESERVED_NAMES:
             raise ValueError(f"{name!r} means something else; choose another name")
         return name
+
+    @property
+    def reads(self) -> str | None:
+        """Name of the language model that the loss learns from; most learn from none."""
+        return None
+
+    @property
+    def needs_alignment(self) -> bool:
+        """Whether ``UnitTargets.frames`` must be there."""
+        return False
+
+    @property
+    def needs_own_tokens(self) -> bool:
+        """Whether ``UnitTargets.tokens`` must be there."""
+        return False
 
     @property
     def key(self) -> str:

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 STORE_INDEX, STORE_KIND = "index.json", "kdcompress-labels"
 STORE_TABLE, STORE_PLAN = "items.npy", "work/plan.json"
+TEXT_UNITS = "units.json"
 ACCEPTED = (
     "a finished run, a bundle (folder or .zip), a store of `kdcompress label`, a Hugging Face *ForCTC folder, "
-    "an .onnx file, or a .py file that defines teacher()"
+    "an .onnx file, or a .py file that defines teacher(); to `kdcompress label`, a language model"
 )
 """What a path may hold."""
 
@@ -51,6 +52,10 @@ def open_teacher(path: Path) -> Teacher:
 
 
 def _from_folder(path: Path) -> Teacher:
+    if is_text_model(path):
+        from kdcompress.teachers.language import TextTeacher
+
+        return TextTeacher(path)
     if (path / "recipe.yaml").is_file():
         from kdcompress.run import load_run
         from kdcompress.teachers.run_teacher import RunTeacher
@@ -60,7 +65,7 @@ def _from_folder(path: Path) -> Teacher:
         from kdcompress.teachers.bundle_teacher import BundleTeacher
 
         return BundleTeacher(path)
-    if _is_store(path):
+    if is_store(path):
         from kdcompress.teachers.stored import StoredTeacher
 
         return StoredTeacher(path)
@@ -73,7 +78,19 @@ def _from_folder(path: Path) -> Teacher:
     raise TeacherError(f"{path} holds no teacher; give {ACCEPTED}{hint}")
 
 
-def _is_store(path: Path) -> bool:
+def is_text_model(path: Path) -> bool:
+    """Whether a folder holds a language model: a run of one, or a Hugging Face folder."""
+    if (path / TEXT_UNITS).is_file():
+        return True
+    try:
+        told = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        names = told.get("architectures") or []
+    except (OSError, ValueError, AttributeError):
+        return False
+    return any(str(name).endswith(("ForCausalLM", "LMHeadModel", "ForMaskedLM")) for name in names)
+
+
+def is_store(path: Path) -> bool:
     """Whether it is a store of labels, whole, unfinished or damaged; reading it says which."""
     if (path / STORE_TABLE).is_file() or (path / STORE_PLAN).is_file():
         return True

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kdcompress.data.batch import Batch
     from kdcompress.hearing import Heard
     from kdcompress.labels.kinds.base import Arrays
+    from kdcompress.labels.plan import Plan
     from kdcompress.recipe import Recipe
 
 TOLERANCE = 0.02
@@ -49,11 +50,7 @@ class StoredTeacher(Teacher):
         path, plan, index = self.info.source, self.store.plan, self.store.index
         if recipe.task != plan.heard["task"]:
             raise LabelStoreError(f"{path}: labels for {plan.heard['task']}, and the task is {recipe.task}")
-        if manifest_fingerprint(recipe.data.train) != plan.manifest["fingerprint"]:
-            raise LabelStoreError(
-                f"{path}: labels of another manifest (its {plan.manifest['items']} ids and texts are not those of "
-                f"{recipe.data.train}, in this order); label this one with `kdcompress label`, or train on that one"
-            )
+        check_manifest(path, plan, recipe.data.train)
         longest = plan.heard["max_duration"]
         if index["left_out"] and recipe.data.max_duration > longest:
             raise LabelStoreError(
@@ -98,3 +95,16 @@ class StoredTeacher(Teacher):
                 f"{row['length']:.2f} s when it was labelled; the recording was replaced: label again"
             )
         return int(row["frames"]), arrays
+
+
+def check_manifest(store: Path, plan: Plan, manifest: Path) -> None:
+    """Refuse labels that are about another manifest.
+
+    Raises:
+        LabelStoreError: they are.
+    """
+    if manifest_fingerprint(manifest) != plan.manifest["fingerprint"]:
+        raise LabelStoreError(
+            f"{store}: labels of another manifest (its {plan.manifest['items']} ids and texts are not those of "
+            f"{manifest}, in this order); label this one with `kdcompress label`, or train on that one"
+        )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kdcompress.hearing import Heard
     from kdcompress.losses.base import Answer, Hypotheses
     from kdcompress.recipe import Recipe
+    from kdcompress.text_models.unit_labels import UnitLabels
     from kdcompress_runtime.vocabulary import Vocabulary
 
 
@@ -56,6 +57,8 @@ class TeacherInfo:
     """Number of codebooks, and of entries of each, where it gives codes."""
     dev_error: float | None = None
     """Word error rate on held-out data in percent, where it is known."""
+    text_units: str | None = None
+    """Of a language model, which reads the text and hears nothing: what its units are."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Said:
     """``(N, T, C)`` int64."""
     hypotheses: Hypotheses | None = None
     """Texts in its own tokens."""
+    units: tuple[UnitLabels, ...] = ()
+    """What a language model says of each text."""
     times: Tensor | None = None
     """``(N, 2)`` float64, factor and offset: what the student hears at time t, this answer holds at
     ``factor * t - offset``, both as ``TeacherInfo.frame``; frames before and after the answer are blank. None: at t."""

@@ -143,9 +143,9 @@ def test_a_mistake_in_a_loss_is_told_once(recipe_file, section, sentence):
 @pytest.mark.parametrize(
     ("distill", "sentence"),
     [
-        ("{}", "key 'distill.teachers' is missing"),
+        ("{}", "distill: nobody teaches; name teachers, or language_models"),
         ("runs/teacher", "distill: must be a section, a mapping of keys (found 'runs/teacher')"),
-        ("{teachers: []}", "distill.teachers: must hold something (found [])"),
+        ("{teachers: []}", "distill: nobody teaches; name teachers, or language_models"),
         ("{teachers: [3]}", "distill.teachers.0: must be a path (found 3)"),
         ("{teachers: [a, b]}", "distill: combine.kind single is for one teacher, but there are 2; choose another kind"),
         (

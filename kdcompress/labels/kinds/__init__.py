@@ -9,7 +9,8 @@ from kdcompress.labels.kinds.full import Full
 from kdcompress.labels.kinds.nbest import Nbest
 from kdcompress.labels.kinds.occupancy import Occupancy
 from kdcompress.labels.kinds.top_k import TopK
-from kdcompress.labels.settings import CodebookLabels, FullLabels, NbestLabels, TopKLabels
+from kdcompress.labels.kinds.units import Units
+from kdcompress.labels.settings import CodebookLabels, FullLabels, NbestLabels, TextLabels, TopKLabels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,4 +35,6 @@ def label_kind(settings: AnyLabels, num_tokens: int, centroids: Tensor | None = 
         return Codebook(settings.codebooks, settings.teacher_layer, centroids)
     if isinstance(settings, NbestLabels):
         return Nbest(num_tokens, settings.size, settings.beam_width)
+    if isinstance(settings, TextLabels):
+        return Units(num_tokens - 1, settings.top_k, states=settings.states)
     return Occupancy()
