@@ -1,0 +1,189 @@
+"""From a CTC path to spans of time. Labels are spikes there, near their sound, and blank is most of the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from kdcompress_runtime.errors import OptionsError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Times = NDArray[np.float64]
+
+CONTRAST = 1.0
+"""Least difference between loud and quiet (the 95th and 5th percentile, in nats of energy) that tells them apart."""
+LEVEL = 0.35
+"""Where between quiet and loud a frame begins to count as active."""
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """How blank frames are given to units. Times are seconds, or input units where there is no audio."""
+
+    blank_penalty: float = 0.0
+    """Nats taken from the blank before the path is sought, so that labels hold more frames than their spike."""
+    before: float = 0.15
+    """How far a word may begin before its first label."""
+    after: float = 0.15
+    """How far a word may last after its last label."""
+    inside: float = 0.5
+    """The same for both sides of units inside a word, where there is hardly ever silence."""
+    wrong: float = 0.15
+    """How far inside a word, as the path has it, there may be silence."""
+    trim: bool = True
+    """Whether words end where the input falls quiet, if there is something that tells; see ``Activity``."""
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            OptionsError: one is negative or not finite.
+        """
+        for name in ("blank_penalty", "before", "after", "inside", "wrong"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise OptionsError(f"{name} must be 0 or more, and finite; found {getattr(self, name)}")
+
+
+PATH_ALONE = SegmentOptions(before=0.0, after=0.0, inside=0.0, trim=False)
+"""Every unit has the frames that the path gives it, and no more."""
+
+
+class Activity(NamedTuple):
+    """How much happens at each moment of an item: for audio the log of its energy."""
+
+    values: NDArray[np.float32]
+    """``(F,)``, any level."""
+    frame: float
+    """Time of one value."""
+
+    def quiet(self) -> NDArray[np.bool_] | None:
+        """Frames where nothing happens, ``(F,)``; None where quiet and loud cannot be told apart."""
+        if not len(self.values):
+            return None
+        low, high = np.percentile(self.values, (5, 95))
+        return None if high - low < CONTRAST else self.values < low + LEVEL * (high - low)
+
+
+def spans_on_path(states: NDArray[np.int64], frame: float, duration: float) -> Times:
+    """First and last moment of each unit on a path: ``(U, 2)``.
+
+    Args:
+        states: unit of each frame, ``(T,)``, -1 for blank; every unit has at least one frame.
+        frame: time of a frame; frame t is about ``[t * frame, (t + 1) * frame)``.
+        duration: of the item; nothing lies beyond it.
+    """
+    units, first, counts = np.unique(states[states >= 0], return_index=True, return_counts=True)
+    frames = np.flatnonzero(states >= 0)
+    begins, ends = frames[first], frames[first + counts - 1] + 1
+    spans = np.stack([begins, ends], axis=1) * float(frame) if len(units) else np.zeros((0, 2))
+    return np.minimum(spans, duration)
+
+
+def spread(
+    on_path: Times,
+    words: NDArray[np.int64],
+    letters: NDArray[np.bool_],
+    duration: float,
+    *,
+    options: SegmentOptions,
+    activity: Activity | None = None,
+) -> Times:
+    """Give blank frames to the units beside them: ``(U, 2)``, rising, without overlap.
+
+    First it is settled where words begin and end: each reaches as far from its labels as the options say, and what is
+    farther is silence; with ``activity`` the longest quiet time about each gap between words is silence, also where the
+    model was early or late and a label lies in it. Inside a word gaps are divided between the units on both sides. A
+    separator (``▁``) is no sound: it has what the words beside it leave.
+
+    Args:
+        on_path: see ``spans_on_path``.
+        words: word of each unit, ``(U,)``; they never fall.
+        letters: False for a separator between words, ``(U,)``.
+        duration: of the item.
+        options: see there.
+        activity: of the item; ignored without ``options.trim``.
+    """
+    spans, sounding = on_path.copy(), np.flatnonzero(letters)
+    if len(sounding):
+        spans[sounding] = _spread(on_path[sounding], words[sounding], duration, options, activity)
+    for place in np.flatnonzero(~letters):
+        # a separator is no word's beginning and end at once: what comes next, if anything does, is a letter
+        start = spans[place - 1, 1] if place else 0.0
+        following = np.flatnonzero(letters[place:])
+        end = spans[place + following[0], 0] if len(following) else duration
+        spans[place] = start, max(start, end)
+    return spans
+
+
+def _spread(
+    on_path: Times, words: NDArray[np.int64], duration: float, options: SegmentOptions, activity: Activity | None
+) -> Times:
+    """Units that are all sounds."""
+    firsts = np.flatnonzero(np.concatenate([[True], words[1:] != words[:-1]]))
+    lasts = np.append(firsts[1:], len(words)) - 1
+    begins, ends = _reached(on_path[firsts, 0], on_path[lasts, 1], duration, options)
+    quiet = activity.quiet() if activity and options.trim else None
+    if activity is not None and quiet is not None:
+        zones = _zones(on_path, firsts, lasts, options)
+        begins, ends = _at_silence(begins, ends, zones, quiet, activity.frame)
+    numbers = np.repeat(np.arange(len(firsts)), lasts - firsts + 1)
+    spans = on_path.clip(begins[numbers, None], ends[numbers, None])
+    gaps = np.maximum(spans[1:, 0] - spans[:-1, 1], 0.0)
+    given = np.where(numbers[1:] == numbers[:-1], np.minimum(gaps / 2, options.inside), 0.0)
+    spans[:-1, 1] += given
+    spans[1:, 0] -= given
+    spans[firsts, 0], spans[lasts, 1] = begins, ends
+    return spans
+
+
+def _reached(begins: Times, ends: Times, duration: float, options: SegmentOptions) -> tuple[Times, Times]:
+    """Words widened at both ends; where both want the same, each gets its share."""
+    gaps = np.maximum(np.append(begins, duration) - np.insert(ends, 0, 0.0), 0.0)
+    before = np.full(len(gaps), options.before)
+    after = np.full(len(gaps), options.after)
+    after[0] = before[-1] = 0.0
+    share = np.minimum(1.0, gaps / np.maximum(before + after, 1e-12))
+    return begins - (before * share)[:-1], ends + (after * share)[1:]
+
+
+def _zones(on_path: Times, firsts: NDArray[np.int64], lasts: NDArray[np.int64], options: SegmentOptions) -> Times:
+    """Where to look for the silence in front of each word, and behind the last one: ``(words + 1, 2)``.
+
+    From the gap as the path has it as far into both words as it may be wrong, but not over another unit of theirs.
+    """
+    inner_ends = np.where(lasts > firsts, on_path[lasts - 1, 1], on_path[lasts, 0])
+    inner_begins = np.where(lasts > firsts, on_path[np.minimum(firsts + 1, len(on_path) - 1), 0], on_path[firsts, 1])
+    left = np.maximum(on_path[lasts, 1] - options.wrong, inner_ends)
+    right = np.minimum(on_path[firsts, 0] + options.wrong, inner_begins)
+    return np.stack([np.insert(left, 0, 0.0), np.append(right, np.inf)], axis=1)
+
+
+def _at_silence(
+    begins: Times, ends: Times, zones: Times, quiet: NDArray[np.bool_], frame: float
+) -> tuple[Times, Times]:
+    """Move the edges of words to those of the silence in each zone, if there is some."""
+    begins, ends = begins.copy(), ends.copy()
+    for number, (start, stop) in enumerate(zones):
+        run = _longest_quiet(quiet, start / frame, stop / frame)
+        if run is None:
+            continue
+        if number:
+            ends[number - 1] = run[0] * frame
+        if number < len(begins):
+            begins[number] = run[1] * frame
+    return begins, ends
+
+
+def _longest_quiet(quiet: NDArray[np.bool_], start: float, stop: float) -> tuple[int, int] | None:
+    """First and last edge of the longest run of quiet frames that lie between two moments; None without any."""
+    low, high = int(np.ceil(start - 1e-6)), int(min(len(quiet), stop + 1e-6))
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet[low:high].astype(np.int8), [0]])))
+    if not len(edges):
+        return None
+    runs = edges.reshape(-1, 2)
+    longest = runs[np.argmax(runs[:, 1] - runs[:, 0])]
+    return low + int(longest[0]), low + int(longest[1])
