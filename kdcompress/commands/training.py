@@ -19,8 +19,32 @@ app = typer.Typer()
 
 @app.command()
 def train(recipe: RecipeArgument, output: RunOutput, settings: SetOption = None, seed: SeedOption = None) -> None:
-    """Train a teacher (or a student from labels only)."""
-    fit_with_progress(_recipe(recipe, settings, seed), output)
+    """Train a teacher, a student from labels only, or a language model."""
+    from kdcompress.text_models.recipe import is_text_recipe
+
+    if is_text_recipe(recipe):
+        _train_language_model(recipe, output, settings, seed)
+    else:
+        fit_with_progress(_recipe(recipe, settings, seed), output)
+
+
+def _train_language_model(recipe: str, output: Path, settings: list[str] | None, seed: int | None) -> None:
+    from kdcompress.text_models.fit import fit_text_model
+    from kdcompress.text_models.recipe import load_text_recipe
+
+    loaded = load_text_recipe(recipe, [*(settings or []), *([f"seed={seed}"] if seed is not None else [])])
+    with console.progress_bar(loaded.name) as update:
+        summary = fit_text_model(
+            loaded, output, lambda step, steps, scalars: update(step, steps, f"loss {scalars['loss']:.3f}")
+        )
+    dev = summary["dev"]
+    parts = [
+        f"{output}: {summary['kind']} of {summary['num_units']} {summary['units']}, {summary['seconds']:.0f} s",
+        f"held-out perplexity {dev['perplexity']:.2f} a unit, {dev['bits_per_character']:.3f} bits a character",
+    ]
+    if "ngram" in summary:
+        parts.append(f"{summary['ngram']['order']}-grams {summary['ngram']['bits_per_character']:.3f}")
+    console.stdout().print("; ".join(parts), markup=False)
 
 
 @app.command()

@@ -11,6 +11,7 @@ import soundfile
 import torch
 from pydantic import TypeAdapter
 
+from kdcompress.aligning.aligned import Aligned, Segment, write_alignments
 from kdcompress.data.text import character_vocabulary
 from kdcompress.distill import fit
 from kdcompress.frontend import LogMel
@@ -18,6 +19,8 @@ from kdcompress.model_settings import ModelConfig
 from kdcompress.recipe import LogMelConfig, Recipe
 from kdcompress.recipe_file import load_recipe
 from kdcompress.students import build_student
+from kdcompress.text_models.fit import fit_text_model
+from kdcompress.text_models.recipe import load_text_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,12 +48,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def speak(text: str, rng: np.random.Generator) -> np.ndarray:
     """One tone of about 0.2 s a letter over a little noise; float32 at 8 kHz."""
-    pieces = [np.zeros(400)]
+    return spoken(text, rng)[0]
+
+
+def spoken(text: str, rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[float, float]]]:
+    """What ``speak`` gives, and the seconds from which to which each letter sounds."""
+    pieces, spans = [np.zeros(400)], []
     for letter in text:
         time = np.arange(int(rng.integers(1400, 1900))) / RATE
+        start = sum(map(len, pieces)) / RATE
+        spans.append((start, start + len(time) / RATE))
         pieces += [0.4 * np.sin(2 * np.pi * TONES.get(letter, 0.0) * time), np.zeros(300)]
     clean = np.concatenate(pieces)
-    return (clean + 0.01 * rng.standard_normal(len(clean))).astype(np.float32)
+    return (clean + 0.01 * rng.standard_normal(len(clean))).astype(np.float32), spans
 
 
 def write_manifest(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -73,6 +83,40 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             rows.append({"audio_filepath": name, "text": text, "duration": len(samples) / RATE, "id": name})
         manifests[split] = write_manifest(folder / f"{split}.jsonl", rows)
     return manifests
+
+
+@pytest.fixture(scope="session")
+def alignment(corpus: dict[str, Path]) -> Path:
+    """Where the letters of ``train`` are, exactly."""
+    rng, rows = np.random.default_rng(5), []
+    for place, text in enumerate(TRAIN):
+        samples, spans = spoken(text, rng)
+        words = [text[:index].count(" ") for index in range(len(text))]
+        segments = [
+            Segment(letter.replace(" ", "▁"), start, end, word)
+            for letter, (start, end), word in zip(text, spans, words, strict=True)
+        ]
+        name, seconds = f"train{place}.wav", len(samples) / RATE
+        rows.append(Aligned(name, place, "characters", tuple(text.split()), tuple(segments), seconds, -1.0))
+    path = corpus["train"].parent / "alignment.jsonl"
+    write_alignments(path, rows)
+    return path
+
+
+@pytest.fixture(scope="session")
+def text_model(corpus: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of a masked language model of the letters of ``train``, trained for a few updates."""
+    tree = {
+        "schema": 1,
+        "name": "tiny-letters",
+        "text": {"train": str(corpus["train"]), "units": "characters"},
+        "model": {"kind": "masked_transformer", "width": 8, "depth": 1, "heads": 2},
+        "train": {"steps": 4, "batch_tokens": 64},
+    }
+    folder = tmp_path_factory.mktemp("text-model")
+    (folder / "lm.yaml").write_text(json.dumps(tree), encoding="utf-8")
+    fit_text_model(load_text_recipe(folder / "lm.yaml"), folder / "letters")
+    return folder / "letters"
 
 
 @pytest.fixture(scope="session")

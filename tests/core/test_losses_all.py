@@ -16,7 +16,7 @@ from kdcompress.distill import fit, loss_of
 from kdcompress.errors import RecipeError
 from kdcompress.hearing import hear
 from kdcompress.losses import AnyLoss
-from kdcompress.losses.base import Shapes, Signals, TeacherSignals
+from kdcompress.losses.base import Shapes, Signals, TeacherSignals, UnitShape, UnitTargets
 from kdcompress.losses.codebook import fit_codebooks
 from kdcompress.network import Outputs
 from kdcompress.run import RunFolder
@@ -24,8 +24,15 @@ from kdcompress.trainer import Trainer, setup
 
 CLASSES = {one.model_fields["kind"].default: one for one in get_args(get_args(AnyLoss)[0])}
 KINDS = pytest.mark.parametrize("kind", CLASSES)
-SHALLOW = {"inter_ctc": {"layers": [0]}, "inter_kd": {"layers": [0]}}
-"""Settings for the networks of these tests, which have two blocks."""
+SHALLOW = {
+    "inter_ctc": {"layers": [0]},
+    "inter_kd": {"layers": [0]},
+    "label_interpolation": {"lm": "letters"},
+    "lm_head": {"lm": "letters", "ctc": 0.5},
+    "representation": {"lm": "letters"},
+}
+"""Settings that these tests need: their networks have two blocks, and their language model a name."""
+READING = {kind for kind, settings in SHALLOW.items() if "lm" in settings}
 LENS = (5, 3, 5, 3)
 """Two views of two items, for losses that compare views."""
 BLANK, TOKENS, WIDTH = 0, 5, 8
@@ -35,28 +42,34 @@ def entry(kind: str, **settings: object) -> dict:
     return {"kind": kind, **SHALLOW.get(kind, {}), **settings}
 
 
-def losses_of(*entries: dict, teachers: object = None) -> list[str]:
+def losses_of(*entries: dict, teachers: object = None, reading: dict | None = None) -> list[str]:
     """Overrides of a recipe."""
-    taught = any(CLASSES[one["kind"]].needs_teacher for one in entries)
-    distill = {"teachers": [str(teacher) for teacher in teachers or ["nowhere"]]}
-    return [f"losses={json.dumps(entries)}", *([f"distill={json.dumps(distill)}"] if taught else [])]
+    distill: dict = {}
+    if any(CLASSES[one["kind"]].needs_teacher for one in entries):
+        distill["teachers"] = [str(teacher) for teacher in teachers or ["nowhere"]]
+    if any(one["kind"] in READING for one in entries):
+        distill |= reading or {"language_models": {"letters": "nowhere"}, "alignment": "nowhere.jsonl"}
+    return [f"losses={json.dumps(entries)}", *([f"distill={json.dumps(distill)}"] if distill else [])]
+
+
+@pytest.fixture(scope="session")
+def reading(text_model, alignment):
+    return {"language_models": {"letters": str(text_model)}, "alignment": str(alignment)}
 
 
 def test_every_file_is_in_the_list():
-    kinds = {one.kind for one in (part() for part in CLASSES.values())}
-    assert kinds == set(CLASSES)
+    assert {CLASSES[kind].model_validate(entry(kind)).kind for kind in CLASSES} == set(CLASSES)
     assert {name for name in losses.__all__ if name.endswith("Loss")} == {"AnyLoss"} | {
         one.__name__ for one in CLASSES.values()
     }
 
 
 @KINDS
-def test_from_the_recipe_to_the_gradient(kind, make_recipe, runs, tmp_path):
+def test_from_the_recipe_to_the_gradient(kind, make_recipe, runs, reading, tmp_path):
     """Half of the ramp at step 2 of 4; everything that is trained gets a finite gradient, the teacher none."""
     ramp = {"initial": 0.0, "start": 0.25, "end": 0.75}
-    recipe = make_recipe(
-        "student", *losses_of(entry(kind, weight=0.4, ramp=ramp), teachers=[runs["conventional"]]), steps=4
-    )
+    mine = losses_of(entry(kind, weight=0.4, ramp=ramp), teachers=[runs["conventional"]], reading=reading)
+    recipe = make_recipe("student", *mine, steps=4)
     assert recipe == type(recipe).model_validate(json.loads(recipe.model_dump_json(by_alias=True)))
     trainer = setup(recipe, RunFolder(tmp_path))
     total, parts = loss_of(trainer, trainer.model.train(), trainer.batches[0], 2)
@@ -110,7 +123,18 @@ def signals_with_head(kind: str, garbage: float | None = None) -> tuple[Signals,
     inside = torch.arange(frames)[None, :] < lens[:, None]
     log_probs = torch.where(inside[:, :, None], leaf - leaf.detach().logsumexp(dim=2, keepdim=True), leaf)
     teacher = replace(teacher, log_probs=teacher.log_probs - teacher.log_probs.logsumexp(dim=2, keepdim=True))
-    head = loss.head(Shapes(TOKENS, (WIDTH, WIDTH), (6, 6)))
+    units = TOKENS - 1
+    letters = UnitTargets(
+        units=labels - 1,
+        unit_lens=label_lens,
+        ids=torch.arange(units).repeat(len(LENS), 2, 1),
+        log_probs=torch.randn(len(LENS), 2, units, generator=generator).log_softmax(dim=2),
+        num_units=units,
+        frames=torch.tensor([[-1, 0, 0, 1, 1], [0, 0, 0, 0, 0]] * 2),
+        states=torch.randn(len(LENS), 2, 6, generator=generator),
+        tokens=torch.arange(1, TOKENS),
+    )
+    head = loss.head(Shapes(TOKENS, (WIDTH, WIDTH), (6, 6), texts={"letters": UnitShape(units, 6)}))
     said = None
     if head is not None:
         for buffer in head.buffers():
@@ -118,7 +142,8 @@ def signals_with_head(kind: str, garbage: float | None = None) -> tuple[Signals,
         finite = tuple(block.nan_to_num(3.0, 3.0, 3.0) for block in hidden)  # what a network can give
         said = head.eval()(Outputs(log_probs, finite), lens, labels, label_lens)
     fitted = dict(head.named_buffers()) if head is not None else {}
-    return Signals(log_probs, hidden, lens, labels, label_lens, BLANK, teacher, said, fitted), leaf
+    texts = {"letters": letters}
+    return Signals(log_probs, hidden, lens, labels, label_lens, BLANK, teacher, texts, said, fitted), leaf
 
 
 @KINDS
@@ -148,8 +173,8 @@ def test_a_loss_that_needs_a_teacher_says_so(kind, make_recipe):
         with pytest.raises(ValueError, match="needs a teacher's signals"):
             CLASSES[kind].model_validate(entry(kind))(replace(signals_with_head(kind)[0], teacher=None))
     else:
-        recipe = make_recipe("student", f"losses={json.dumps([entry(kind)])}")
-        assert recipe.distill is None
+        recipe = make_recipe("student", *losses_of(entry(kind)))
+        assert recipe.distill is None or not recipe.distill.teachers
         assert torch.isfinite(recipe.losses[0](replace(signals_with_head(kind)[0], teacher=None)))
 
 
