@@ -156,7 +156,7 @@ def _padding_difference(network: CtcNetwork, batch: Batch) -> float:
     """Compare log-probabilities inside the items before and after padding inputs and labels further."""
     lens = network.frame_lens(batch.input_lens)
     plain = network(network.features(batch.inputs), lens, batch.labels, batch.label_lens)
-    inputs = torch.nn.functional.pad(batch.inputs, (0, 5 * network.units_per_frame))
+    inputs = batch.padded(batch.inputs.shape[1] + 5 * network.units_per_frame).inputs
     labels = torch.nn.functional.pad(batch.labels, (0, 3), value=1)
     padded = network(network.features(inputs), lens, labels, batch.label_lens)[:, : plain.shape[1]]
     inside = frame_mask(lens, plain.shape[1])
