@@ -43,6 +43,8 @@ class TextNetwork(nn.Module, ABC):
         """Ids of the marks."""
         self.embedding = nn.Embedding(num_units + 3, settings.width)
         nn.init.normal_(self.embedding.weight, std=settings.width**-0.5)
+        # without it the state of a place, which holds its own unit, would first of all predict that unit again
+        self.turn = nn.Sequential(nn.Linear(settings.width, settings.width), nn.GELU(), nn.LayerNorm(settings.width))
         self.bias = nn.Parameter(torch.zeros(num_units + 1))
         self.dropout = nn.Dropout(settings.dropout)
 
@@ -52,7 +54,7 @@ class TextNetwork(nn.Module, ABC):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the units, and last of ``</s>``: ``(..., D)`` -> ``(..., V + 1)``."""
-        return F.linear(hidden, self.embedding.weight[: self.num_units + 1], self.bias)
+        return F.linear(self.turn(hidden), self.embedding.weight[: self.num_units + 1], self.bias)
 
     def embedded(self, ids: Tensor) -> Tensor:
         """What goes into the first layer, ``(N, L, D)``, of variance about 1."""
@@ -67,7 +69,6 @@ class CausalLstm(TextNetwork):
 
     def __init__(self, num_units: int, settings: CausalLstmSettings) -> None:
         super().__init__(num_units, settings)
-        self.between = settings.dropout
         self.layers = nn.ModuleList(
             nn.LSTM(settings.width, settings.width, batch_first=True) for _ in range(settings.depth)
         )
@@ -76,8 +77,9 @@ class CausalLstm(TextNetwork):
     def hidden(self, ids: Tensor, lens: Tensor) -> Tensor:  # noqa: ARG002 (padding stands behind: nothing reads it)
         """See ``TextNetwork.hidden``; the state of a place has read it and what precedes it."""
         state = self.dropout(self.embedded(ids))
-        for layer in self.layers:
-            state = state + self.dropout(layer(state)[0])
+        for number, layer in enumerate(self.layers):
+            read = self.dropout(layer(state)[0])
+            state = state + read if number else read
         normed: Tensor = self.norm(state)
         return normed
 
