@@ -51,8 +51,9 @@ def _refuse_without_audio(root: Path) -> None:
     cepstra = (root / "feat").is_dir() or any(root.glob("*.npz")) or any(root.glob("**/*.mfc"))
     if cepstra:
         raise ManifestError(
-            f"{root} holds AN4 as cepstra, which is no audio: students hear samples, and these cannot be made from "
-            "cepstra; get an4_sphere.tar.gz or an4_raw.littleendian.tar.gz"
+            f"{root} holds AN4 as cepstra, which is no audio: what is prepared here is recordings, and these cannot be "
+            "made from cepstra; get an4_sphere.tar.gz or an4_raw.littleendian.tar.gz, or write a manifest that names "
+            "the cepstra and train on them with `task: features`"
         )
     raise ManifestError(f"{root}: no folder wav; AN4 has etc/ and wav/ side by side")
 
