@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 OPEN_ARCHIVES = 8
 """Archives whose tables of contents are kept; a corpus has one a split, or one a shard."""
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_HEADERS: dict[tuple[int, int], Any] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 _BROKEN = (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 """What a damaged or encrypted archive raises."""
 
@@ -28,9 +31,9 @@ class Header(NamedTuple):
     """What a ``.npy`` file says before its values."""
 
     frames: int
-    order: str
-    """``C``, or ``F`` for Fortran's."""
-    dtype: np.dtype[np.floating]
+    order: Literal["C", "F"]
+    """``F`` for Fortran's."""
+    dtype: np.dtype[Any]
 
 
 class FeatureFiles:
@@ -57,7 +60,7 @@ class FeatureFiles:
                 raise FeaturesError(f"{entry.input}: damaged ({error}); get or write the file again") from error
         if len(content) < size:
             raise FeaturesError(f"{entry.input}: ends after {len(content)} of {size} bytes; get the file again")
-        values = np.frombuffer(content, header.dtype).reshape(header.frames, self.feature_dim, order=header.order)
+        values = np.frombuffer(content, header.dtype).reshape((header.frames, self.feature_dim), order=header.order)
         with np.errstate(over="ignore"):
             frames = np.ascontiguousarray(values, dtype=np.float32)
         if not np.isfinite(frames).all():
@@ -85,7 +88,7 @@ class FeatureFiles:
 
     def _header(self, file: IO[bytes], where: str) -> Header:
         try:
-            version = np.lib.format.read_magic(file)
+            version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
             shape, fortran, dtype = _HEADERS[version](file)
         except (ValueError, KeyError, *_BROKEN) as error:
             raise FeaturesError(f"{where}: is no .npy array ({error}); write it with numpy.save") from error

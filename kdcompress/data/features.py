@@ -177,7 +177,8 @@ def quiet_frames(frames: NDArray[np.float32], count: int, rng: np.random.Generat
     sums = np.concatenate([[0.0], np.cumsum(frames.sum(axis=1, dtype=np.float64))])
     start = int(np.argmin(sums[length:] - sums[:-length]))
     turn = np.concatenate([np.arange(length), np.arange(length - 2, 0, -1)])
-    return frames[start + turn[(int(rng.integers(len(turn))) + np.arange(count)) % len(turn)]]
+    chosen: NDArray[np.float32] = frames[start + turn[(int(rng.integers(len(turn))) + np.arange(count)) % len(turn)]]
+    return chosen
 
 
 def resampled(frames: NDArray[np.float32], speed: float) -> NDArray[np.float32]:
@@ -186,4 +187,5 @@ def resampled(frames: NDArray[np.float32], speed: float) -> NDArray[np.float32]:
     left = np.minimum(places.astype(np.int64), max(0, len(frames) - 2))
     share = (places - left).astype(np.float32)[:, None]
     right = np.minimum(left + 1, len(frames) - 1)
-    return frames[left] * (1 - share) + frames[right] * share
+    between: NDArray[np.float32] = frames[left] * (1 - share) + frames[right] * share
+    return between
