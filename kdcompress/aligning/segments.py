@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 CONTRAST = 1.0
 """Least difference between loud and quiet (the 95th and 5th percentile, in nats of energy) that tells them apart."""
-LEVEL = 0.35
+LEVEL = 0.15
 """Where between quiet and loud a frame begins to count as active."""
+TIMES = ("before", "after", "inside", "reach", "wrong", "shortest")
+"""Options that are times."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +28,20 @@ class SegmentOptions:
 
     blank_penalty: float = 0.0
     """Nats taken from the blank before the path is sought, so that labels hold more frames than their spike."""
-    before: float = 0.15
-    """How far a word may begin before its first label."""
-    after: float = 0.15
-    """How far a word may last after its last label."""
+    before: float = 0.0
+    """How far a word begins before its first label, where nothing tells; labels of letters are rather early."""
+    after: float = 0.05
+    """How far a word lasts after its last label, where nothing tells."""
     inside: float = 0.5
-    """The same for both sides of units inside a word, where there is hardly ever silence."""
-    wrong: float = 0.15
-    """How far inside a word, as the path has it, there may be silence."""
+    """How far each of two units of a word reaches into the gap between them; there is hardly ever silence."""
     trim: bool = True
     """Whether words end where the input falls quiet, if there is something that tells; see ``Activity``."""
+    reach: float = 0.2
+    """With ``trim``: how far a word may last until it falls quiet, on either side."""
+    wrong: float = 0.2
+    """With ``trim``: how far inside a word, as the path has it, there may be silence."""
+    shortest: float = 0.02
+    """Units last at least so long, where their word has room."""
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -43,13 +49,19 @@ class SegmentOptions:
         Raises:
             OptionsError: one is negative or not finite.
         """
-        for name in ("blank_penalty", "before", "after", "inside", "wrong"):
+        for name in ("blank_penalty", *TIMES):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise OptionsError(f"{name} must be 0 or more, and finite; found {getattr(self, name)}")
 
+    def scaled(self, factor: float) -> SegmentOptions:
+        """Return options whose times are multiplied, for inputs that have so many units in a second."""
+        return replace(self, **{name: getattr(self, name) * factor for name in TIMES})
 
-PATH_ALONE = SegmentOptions(before=0.0, after=0.0, inside=0.0, trim=False)
+
+PATH_ALONE = SegmentOptions(before=0.0, after=0.0, inside=0.0, trim=False, shortest=0.0)
 """Every unit has the frames that the path gives it, and no more."""
+WHOLE_WORDS = SegmentOptions(before=0.4, after=0.4, reach=1.0)
+"""For tokens that are words: one label somewhere in each."""
 
 
 class Activity(NamedTuple):
@@ -129,7 +141,9 @@ def _spread(
     quiet = activity.quiet() if activity and options.trim else None
     if activity is not None and quiet is not None:
         zones = _zones(on_path, firsts, lasts, options)
-        begins, ends = _at_silence(begins, ends, zones, quiet, activity.frame)
+        found_begins, found_ends = _at_silence(begins, ends, zones, quiet, activity.frame)
+        begins = np.maximum(found_begins, on_path[firsts, 0] - max(options.reach, options.before))
+        ends = np.minimum(found_ends, on_path[lasts, 1] + max(options.reach, options.after))
     numbers = np.repeat(np.arange(len(firsts)), lasts - firsts + 1)
     spans = on_path.clip(begins[numbers, None], ends[numbers, None])
     gaps = np.maximum(spans[1:, 0] - spans[:-1, 1], 0.0)
@@ -137,7 +151,18 @@ def _spread(
     spans[:-1, 1] += given
     spans[1:, 0] -= given
     spans[firsts, 0], spans[lasts, 1] = begins, ends
+    for word, (first, last) in enumerate(zip(firsts, lasts, strict=True)):
+        spans[first : last + 1] = _not_shorter(spans[first : last + 1], begins[word], ends[word], options.shortest)
     return spans
+
+
+def _not_shorter(spans: Times, begin: float, end: float, shortest: float) -> Times:
+    """Widen the units of a word to ``shortest`` at the cost of their neighbours, or as evenly as there is room."""
+    least = min(shortest, (end - begin) / len(spans))
+    needed = np.concatenate([[0.0], np.cumsum(np.tile([least, 0.0], len(spans)))[:-1]])
+    edges = np.maximum.accumulate(spans.reshape(-1) - needed) + needed
+    latest = end - (needed[-1] - needed)
+    return np.minimum(edges, latest).clip(begin, end).reshape(-1, 2)
 
 
 def _reached(begins: Times, ends: Times, duration: float, options: SegmentOptions) -> tuple[Times, Times]:
