@@ -27,7 +27,7 @@ def senones(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Items with texts.")],
     alignment: Annotated[
         Path | None,
-        typer.Argument(metavar="ALIGNMENT", help="Phones of these items in time; left out, OUTPUT is read."),
+        typer.Argument(metavar="ALIGNMENT", help="Folder or file of `kdcompress align`; left out, FILE is read."),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The senones, JSON.")] = Path(
         "senones.json"
@@ -64,6 +64,7 @@ def senones(
     else:
         from kdcompress.units.senones.statistics import Division
 
+        alignment = alignment / "alignment.jsonl" if alignment.is_dir() else alignment
         phones = _phones(lexicon, units)
         frame = 1.0 if _in_input_units(alignment) else frame_ms / 1000
         division = Division(states=states, frame=frame, pause=pause * frame * 1000 / frame_ms)
