@@ -18,12 +18,11 @@ G2p = Literal["lexicon", "espeak", "none"]
 
 
 def open_pronouncer(lexicon: Path, g2p: G2p = "lexicon") -> Pronouncer:
-    """Read a lexicon; a model of it is learned (seconds for thousands of words).
+    """Read a lexicon; a model of it is learned (seconds for thousands of words). espeak-ng is looked for when asked.
 
     Raises:
         ManifestError: the file is missing or empty, or a line has no phones.
         VocabularyError: there is no such ``g2p``, or nothing can be learned from the lexicon.
-        MissingDependencyError: espeak-ng is asked for, and not there.
     """
     read = read_lexicon(lexicon)
     guesser: Guesser | None
