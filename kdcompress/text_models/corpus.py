@@ -64,8 +64,13 @@ def read_texts(data: TextData) -> Corpus:
             raise LanguageModelError(
                 f"{data.train[0]}: too few different sentences to hold some out; name a text in text.dev"
             )
-    spelled = [_spelled(texts, inventory, where) for texts, where in ((train, data.train[0]), (dev, data.dev))]
-    return Corpus(inventory, *spelled, tuple(train), tuple(dev))
+    return Corpus(
+        inventory,
+        train=_spelled(train, inventory, "text.train"),
+        dev=_spelled(dev, inventory, data.dev or "text.train"),
+        train_texts=tuple(train),
+        dev_texts=tuple(dev),
+    )
 
 
 def make_inventory(data: TextData, texts: Sequence[str]) -> Inventory:
@@ -137,5 +142,5 @@ def _spelled(texts: Sequence[str], inventory: Inventory, where: object) -> tuple
     known: dict[str, Spelled] = {}
     for text in texts:
         if text not in known:
-            known[text] = inventory.spell(text, f"{where}: {text!r}" if where else repr(text))
+            known[text] = inventory.spell(text, f"{where}: {text!r}")
     return tuple(known[text] for text in texts)

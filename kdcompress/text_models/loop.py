@@ -123,7 +123,7 @@ class TextUpdates:
         total, count = self._loss(network, batch)
         loss = total / count
         self.optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         norm = float(nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip))
         value = float(loss.detach())
         if not (math.isfinite(value) and math.isfinite(norm)):

@@ -76,7 +76,8 @@ class OwnNetwork:
 
     def __init__(self, network: TextNetwork, source: str) -> None:
         self._network, self._source = network, source
-        self.before = self.after = (network.sentence,)
+        self.before: tuple[int, ...] = (network.sentence,)
+        self.after: tuple[int, ...] = (network.sentence,)
         self.mask, self.padding = network.mask, network.padding
         self._most = network.most_units
 

@@ -20,7 +20,9 @@ from kdcompress.text_models.settings import CausalLstmSettings, MaskedTransforme
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdcompress.text_models.settings import NetworkSettings, TransformerSettings
+    from kdcompress.text_models.settings import CausalTransformerSettings, NetworkSettings, TransformerSettings
+
+    AnyNetwork = CausalLstmSettings | CausalTransformerSettings | MaskedTransformerSettings
 
 
 class TextNetwork(nn.Module, ABC):
@@ -156,9 +158,10 @@ def sinusoids(length: int, width: int, device: torch.device) -> Tensor:
     return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :width]
 
 
-def build_text_network(settings: NetworkSettings, num_units: int) -> TextNetwork:
+def build_text_network(settings: AnyNetwork, num_units: int) -> TextNetwork:
     """Build the network of a recipe with fresh weights, from torch's generator."""
     if isinstance(settings, CausalLstmSettings):
         return CausalLstm(num_units, settings)
-    kind = MaskedTransformer if isinstance(settings, MaskedTransformerSettings) else CausalTransformer
-    return kind(num_units, settings)
+    if isinstance(settings, MaskedTransformerSettings):
+        return MaskedTransformer(num_units, settings)
+    return CausalTransformer(num_units, settings)

@@ -158,4 +158,4 @@ def _normalised(rows: Rows) -> Rows:
     """Make rows of natural logarithms sum to one: without ``</s>`` they do not."""
     top = rows.max(axis=1, keepdims=True)
     total = np.log(np.exp((rows - top).astype(np.float64)).sum(axis=1, keepdims=True)) + top
-    return np.maximum(rows - total, LEAST_LOG_PROB).astype(np.float32)
+    return np.asarray(np.maximum(rows - total, LEAST_LOG_PROB), np.float32)

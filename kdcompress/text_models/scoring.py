@@ -38,8 +38,10 @@ class Readable(Protocol):
     """Token behind the end."""
     batch_tokens: int
     """Tokens at once."""
-    device: torch.device
-    """Where it computes."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
 
     def states(self, ids: Tensor, lens: Tensor) -> Tensor:
         """States ``(N, L, D)`` for tokens ``(N, L)`` of which ``lens (N,)`` are valid."""
@@ -69,7 +71,7 @@ def score_causal(network: Readable, texts: Sequence[Tensor]) -> list[Predicted]:
         counts = [len(one) for one in said]
         at = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor(counts)).to(ids.device)
         predicted = network.predict(ids, lens, at, torch.cat(said))
-        states, log_probs = (part.cpu().split(counts) for part in predicted)
+        states, log_probs = (torch.split(part.cpu(), counts) for part in predicted)
         for place, state, log_prob in zip(places, states, log_probs, strict=True):
             found[place] = _from_nothing(state, log_prob, len(texts[place])) if not lead else Predicted(state, log_prob)
     return [one for one in found if one is not None]
@@ -110,7 +112,7 @@ def score_masked(network: Readable, texts: Sequence[Tensor]) -> list[Predicted]:
         if not len(said):
             said = torch.empty(len(owner), log_probs.shape[1])
         said[picked] = log_probs
-    parts = said.split([len(text) for text in texts])
+    parts = torch.split(said, [len(text) for text in texts])
     return [Predicted(state, part) for state, part in zip(states, parts, strict=True)]
 
 
