@@ -13,12 +13,14 @@ import typer
 
 from kdcompress import __version__, console
 from kdcompress.commands import (
+    aligning,
     decoding,
     evaluating,
     exporting,
     labelling,
     packing,
     preparing,
+    senones,
     shrinking,
     training,
     using,
@@ -39,7 +41,7 @@ app = typer.Typer(
 )
 app.add_typer(preparing.app, name="prepare")
 app.add_typer(decoding.lm_app, name="lm")
-for stage in (packing, training, labelling, shrinking, exporting, decoding, using, evaluating):
+for stage in (packing, aligning, senones, training, labelling, shrinking, exporting, decoding, using, evaluating):
     app.add_typer(stage.app)
 
 

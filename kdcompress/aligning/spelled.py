@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from kdcompress.data.text import Encoder, wording
-from kdcompress.errors import AlignmentError
+from kdcompress.errors import AlignmentError, VocabularyError
 from kdcompress_runtime.vocabulary import WORD_SEPARATOR
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class Speller:
             VocabularyError: it holds a symbol that the run does not know, or a word that the lexicon does not.
             AlignmentError: the text is phones, and what the words are cannot be told.
         """
+        if self.kind == "phones" and self.lexicon and "words" not in entry.extra:
+            return self._said(entry.text, self.lexicon, where)
         labels, written = self.encode(entry.text, where), tuple(wording(entry).split())
         symbols = tuple(self.vocabulary.symbols[label] for label in labels)
         letters = np.array([symbol != WORD_SEPARATOR for symbol in symbols], dtype=bool)
@@ -72,6 +74,17 @@ class Speller:
                 "made it of them"
             )
         return SpelledText(labels, symbols, written, _words_of_symbols(symbols, self.kind), letters)
+
+    def _said(self, text: str, lexicon: Lexicon, where: str) -> SpelledText:
+        """A text of words, as the lexicon says them."""
+        words = tuple(text.split())
+        try:
+            said = [lexicon.phones(word).split() for word in words]
+        except VocabularyError as problem:
+            raise VocabularyError(f"{where}: {problem}") from problem
+        units = tuple(phone for phones in said for phone in phones)
+        word_of = np.repeat(np.arange(len(words)), [len(phones) for phones in said]).astype(np.int64)
+        return SpelledText(self.encode(" ".join(units), where), units, words, word_of, np.ones(len(units), dtype=bool))
 
     def _words_of_phones(self, units: tuple[str, ...], written: tuple[str, ...], where: str) -> NDArray[np.int64]:
         if self.lexicon is None:
