@@ -106,16 +106,16 @@ def rows_of(
         known = seen(statistics.contexts, train)
         sums = []
         for one, moments in models:
-            nats = likelihood_under(statistics.moments, moments[one.leaves(statistics.contexts)], train.floor)
-            sums.append((float(nats.sum()), float(nats[~known].sum())))
+            scores = likelihood_under(statistics.moments, moments[one.leaves(statistics.contexts)], train.floor)
+            sums.append((round(float(scores.sum()), 2), round(float(scores[~known].sum()), 2)))
         frames = (float(statistics.frames.sum()), float(statistics.frames[~known].sum()))
         (nats, unseen), (nats_plain, unseen_plain) = sums
-        scores = [frames[0], round(nats, 2), round(nats_plain, 2), frames[1], round(unseen, 2), round(unseen_plain, 2)]
-        rows.append(Row(tree.states, name, len(tree), split, speaker, *scores))
+        found = (frames[0], nats, nats_plain, frames[1], unseen, unseen_plain)
+        rows.append(Row(tree.states, name, len(tree), split, speaker, *found))
     return rows
 
 
-def gain(rows: Sequence[Row], *, unseen: bool) -> dict[str, float]:
+def gain(rows: Sequence[Row], *, unseen: bool) -> dict[str, float | None]:
     """Nats a frame above the phone without context, with a 95 % interval over speakers."""
     names = ("unseen_nats", "unseen_plain", "unseen_frames") if unseen else ("nats", "plain", "frames")
     values = np.array([[getattr(row, name) for name in names] for row in rows])
@@ -245,7 +245,7 @@ def table(tables: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def ci(value: dict[str, float]) -> str:
+def ci(value: dict[str, float | None]) -> str:
     """Value and interval."""
     return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
@@ -264,7 +264,7 @@ def main() -> None:
     tables, rows = trees(data, options.counts)
     train = together(list(data["train"].values()), 1)
     frames = {split: sum(float(part.frames.sum()) for part in by.values()) for split, by in data.items()}
-    numbers = {
+    numbers: dict[str, Any] = {
         "frames": frames,
         "phones": len(phones),
         "contexts": len(train.contexts),
