@@ -144,6 +144,8 @@ def _spread(
         found_begins, found_ends = _at_silence(begins, ends, zones, quiet, activity.frame)
         begins = np.maximum(found_begins, on_path[firsts, 0] - max(options.reach, options.before))
         ends = np.minimum(found_ends, on_path[lasts, 1] + max(options.reach, options.after))
+        # where the path is very wrong these may cross
+        begins, ends = np.maximum.accumulate(np.stack([begins, ends], axis=1).reshape(-1)).reshape(-1, 2).T
     numbers = np.repeat(np.arange(len(firsts)), lasts - firsts + 1)
     spans = on_path.clip(begins[numbers, None], ends[numbers, None])
     gaps = np.maximum(spans[1:, 0] - spans[:-1, 1], 0.0)
@@ -193,7 +195,9 @@ def _at_silence(
     """Move the edges of words to those of the silence in each zone, if there is some."""
     begins, ends = begins.copy(), ends.copy()
     for number, (start, stop) in enumerate(zones):
-        run = _longest_quiet(quiet, start / frame, stop / frame)
+        # the silence in front of a word is not looked for again behind it
+        settled = max(start, begins[number - 1]) if number else start
+        run = _longest_quiet(quiet, settled / frame, stop / frame)
         if run is None:
             continue
         if number:
