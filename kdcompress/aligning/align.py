@@ -205,17 +205,21 @@ def _check_same(path: Path, found: Header, wanted: Header) -> None:
 def _settle_plan(folder: AlignmentFolder, header: Header, on_unusable: str) -> None:
     """See that finished parts are of this alignment; or begin it."""
     wanted = {"header": json.loads(header.line()), "on_unusable": on_unusable, "part_items": PART_ITEMS}
-    if folder.plan.is_file():
-        try:
-            if json.loads(folder.plan.read_text(encoding="utf-8")) == wanted:
-                return
-        except ValueError:
-            pass
+    if any(folder.work.glob("[0-9]*.jsonl")):
+        if _plan(folder) == wanted:
+            return
         raise AlignmentError(
             f"{folder.work}: unfinished, and of another run, manifest or other options; finish it with those, or "
             "remove this folder"
         )
     write_text(folder.plan, json.dumps(wanted, indent=1, ensure_ascii=False) + "\n")
+
+
+def _plan(folder: AlignmentFolder) -> object:
+    try:
+        return json.loads(folder.plan.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _join(folder: AlignmentFolder, header: Header, parts: int) -> None:
