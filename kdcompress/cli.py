@@ -20,6 +20,7 @@ from kdcompress.commands import (
     labelling,
     packing,
     preparing,
+    preparing_phones,
     senones,
     shrinking,
     training,
@@ -39,6 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+preparing_phones.register(preparing.app)
 app.add_typer(preparing.app, name="prepare")
 app.add_typer(decoding.lm_app, name="lm")
 for stage in (packing, aligning, senones, training, labelling, shrinking, exporting, decoding, using, evaluating):
