@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
+from kdcompress.data.text import wordings
 from kdcompress.errors import RecipeError
 from kdcompress.labels.kinds.units import Units
 from kdcompress.labels.store import LabelStore
@@ -14,7 +15,7 @@ from kdcompress.teachers.stored import check_manifest
 from kdcompress.text_models.unit_labels import UnitLabels, unit_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from kdcompress.data.batch import Batch
@@ -107,8 +108,10 @@ class StoredText(TextSource):
         ]
 
 
-def open_text_source(path: Path, top_k: int, *, states: bool) -> TextSource:
+def open_text_source(path: Path, top_k: int, texts: Iterable[str], *, states: bool) -> TextSource:
     """Open a language model, or a store of what one has said.
+
+    ``texts`` are those that it will be asked about: a Hugging Face model is brought to the tokens that they use.
 
     Raises:
         TextModelError: there is no language model, or it cannot be used.
@@ -118,7 +121,7 @@ def open_text_source(path: Path, top_k: int, *, states: bool) -> TextSource:
         return StoredText(path, top_k)
     from kdcompress.text_models.opening import open_text_model
 
-    return LiveText(path, open_text_model(path), top_k, states=states)
+    return LiveText(path, open_text_model(path, texts=texts), top_k, states=states)
 
 
 def open_text_sources(recipe: Recipe) -> dict[str, TextSource]:
@@ -132,7 +135,7 @@ def open_text_sources(recipe: Recipe) -> dict[str, TextSource]:
         return {}
     wanted = {loss.reads for loss in recipe.losses if isinstance(loss, RepresentationLoss)}
     found = {
-        name: open_text_source(path, recipe.distill.top_k, states=name in wanted)
+        name: open_text_source(path, recipe.distill.top_k, wordings(recipe.data.train), states=name in wanted)
         for name, path in recipe.distill.language_models.items()
     }
     for source in found.values():

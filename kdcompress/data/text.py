@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 from kdcompress.data.subwords import split_word, train_subwords
 from kdcompress.errors import VocabularyError
+from kdcompress_runtime.manifest import read_manifest
 from kdcompress_runtime.vocabulary import WORD_SEPARATOR, Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from kdcompress_runtime.manifest import ManifestEntry
 
@@ -104,6 +106,11 @@ def wording(entry: ManifestEntry) -> str:
     """Words of an entry: its field ``words``, where its text is phones or the like, else its text."""
     words = entry.extra.get("words")
     return words if isinstance(words, str) else entry.text
+
+
+def wordings(manifest: Path) -> Iterator[str]:
+    """``wording`` of every entry of a manifest."""
+    return (wording(entry) for entry in read_manifest(manifest))
 
 
 def frames_needed(labels: tuple[int, ...]) -> int:

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from kdcompress.data.text import wordings
 from kdcompress.errors import LabelStoreError, RecipeError
 from kdcompress.labels.answers import Answers, as_heard_by
 from kdcompress.labels.combined import CombinedTeacher
@@ -92,7 +93,7 @@ def open_job(recipe: Recipe, output: Path, shard_items: int = SHARD_ITEMS, devic
 def _teacher(recipe: Recipe) -> Teacher:
     if recipe.distill is None:
         raise RecipeError("there is nobody to label: name a teacher with --teacher, or in a distill section")
-    teachers = [open_teacher(path) for path in recipe.distill.teachers]
+    teachers = [open_teacher(path, wordings(recipe.data.train)) for path in recipe.distill.teachers]
     for teacher in teachers:
         teacher.check(as_heard_by(teacher, recipe))
     if len(teachers) == 1:

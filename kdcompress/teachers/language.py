@@ -13,6 +13,7 @@ from kdcompress.text_models.unit_labels import unit_labels
 from kdcompress_runtime.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from torch import Tensor
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 class TextTeacher(Teacher):
     """Says what the units of each text could have been."""
 
-    def __init__(self, path: Path) -> None:
-        """Open it.
+    def __init__(self, path: Path, texts: Iterable[str] = ()) -> None:
+        """Open it; ``texts`` as for ``open_text_model``.
 
         Raises:
             TextModelError: there is no language model, or it cannot be used.
         """
-        self.model = open_text_model(path)
+        self.model = open_text_model(path, texts=texts)
         symbols = self.model.inventory.symbols
         self.info = TeacherInfo(
             source=path,

@@ -9,6 +9,7 @@ from kdcompress.errors import TeacherError
 from kdcompress_runtime.bundle import METADATA_FILE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from kdcompress.teachers.teacher import Teacher
@@ -23,8 +24,12 @@ ACCEPTED = (
 """What a path may hold."""
 
 
-def open_teacher(path: Path) -> Teacher:
+def open_teacher(path: Path, texts: Iterable[str] = ()) -> Teacher:
     """Read the teacher that a path holds; a ``.py`` file is run.
+
+    Args:
+        path: see ``ACCEPTED``.
+        texts: what it will be asked about; a Hugging Face language model is brought to the tokens that they use.
 
     Raises:
         RunError: it holds a run that cannot be used.
@@ -33,7 +38,7 @@ def open_teacher(path: Path) -> Teacher:
         TeacherError: it holds no teacher, or one that cannot be used.
     """
     if path.is_dir():
-        return _from_folder(path)
+        return _from_folder(path, texts)
     if not path.is_file():
         raise TeacherError(f"teacher not found: {path}; give {ACCEPTED}")
     if path.suffix == ".py":
@@ -51,11 +56,11 @@ def open_teacher(path: Path) -> Teacher:
     raise TeacherError(f"{path} is no teacher; give {ACCEPTED}")
 
 
-def _from_folder(path: Path) -> Teacher:
+def _from_folder(path: Path, texts: Iterable[str]) -> Teacher:
     if is_text_model(path):
         from kdcompress.teachers.language import TextTeacher
 
-        return TextTeacher(path)
+        return TextTeacher(path, texts)
     if (path / "recipe.yaml").is_file():
         from kdcompress.run import load_run
         from kdcompress.teachers.run_teacher import RunTeacher

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 import torch
 
+from kdcompress.aligning.align import align_manifest
 from kdcompress.data.digits import prepare_digits
 from kdcompress.distill import fit
 from kdcompress.recipe_file import load_recipe, packaged_recipes
 from kdcompress.run import load_run
+from kdcompress.text_models.fit import fit_text_model
+from kdcompress.text_models.recipe import load_text_recipe
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "kdcompress" / "recipes"
@@ -39,6 +43,10 @@ STUDENTS = {
 """Each student's teacher."""
 CONFORMERS = ("digits-conformer", "sentences-conformer")
 """Students from labels only, of another kind than those of their family."""
+HEADS = ("digits-heads", "sentences-heads")
+"""Students with heads that language models teach."""
+CEPSTRA = ("an4-labels", "an4-conventional")
+"""Recipes for frames of features; tests/core/features trains them."""
 FAMILIES = ("digits", "sentences", "sentences-narrowband")
 MILLIONS = {
     "digits-labels": (0.25, 0.35),
@@ -65,11 +73,29 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recipes")
     manifests = prepare_digits(ROOT / "data" / "fsdd", folder / "data", strings={"train": 8, "dev": 2})
 
+    def read(name):
+        """Overrides: language models of characters under the names that the recipe has, and an alignment."""
+        settings = {
+            "schema": 1,
+            "name": "lm",
+            "text": {"train": str(manifests["train"]), "units": "characters"},
+            "model": {"kind": "ngram"},
+        }
+        (folder / "lm.yaml").write_text(json.dumps(settings))
+        fit_text_model(load_text_recipe(folder / "lm.yaml"), folder / "lm")
+        align_manifest(run("digits-labels"), manifests["train"], folder / "alignment")
+        models = dict.fromkeys(load_recipe(name).distill.language_models, str(folder / "lm"))
+        distill = {"language_models": models, "alignment": str(folder / "alignment" / "alignment.jsonl")}
+        pieces = ["data.subwords=20"] if load_recipe(name).data.units == "subwords" else []
+        return [f"distill={json.dumps(distill)}", *pieces]
+
     def run(name):
         overrides = [f"data.{split}={path}" for split, path in manifests.items()]
         overrides += ["train.steps=2", "train.batch_size=2"]
         if teacher := STUDENTS.get(name):
             overrides.append(f"distill.teachers={run(teacher).folder.path}")
+        if name in HEADS:
+            overrides += read(name)
         fit(load_recipe(name, overrides), folder / name)
         return load_run(folder / name)
 
@@ -77,10 +103,10 @@ def trained(tmp_path_factory):
 
 
 def test_these_are_the_packaged_recipes():
-    assert packaged_recipes() == sorted([*TEACHERS, *STUDENTS, *CONFORMERS])
+    assert packaged_recipes() == sorted([*TEACHERS, *STUDENTS, *CONFORMERS, *HEADS, *CEPSTRA])
 
 
-@pytest.mark.parametrize("name", packaged_recipes())
+@pytest.mark.parametrize("name", [name for name in packaged_recipes() if name not in CEPSTRA])
 def test_recipe_trains(trained, name):
     run = trained(name)
     assert run.summary["name"] == run.recipe.name == name
@@ -122,6 +148,15 @@ def test_a_conformer_is_trained_like_the_student_of_its_family(name):
     assert conformer.model_dump(exclude={"name", "model"}) == plain.model_dump(exclude={"name", "model"})
 
 
+@pytest.mark.parametrize("name", HEADS)
+def test_a_student_with_heads_differs_in_its_heads_alone(name):
+    heads, plain = load_recipe(name), load_recipe(f"{family(name)}-labels")
+    assert heads.data.model_copy(update={"units": "characters"}) == plain.data
+    left_out = {"name", "data", "losses", "distill"}
+    assert heads.model_dump(exclude=left_out) == plain.model_dump(exclude=left_out)
+    assert [loss.layer for loss in heads.losses if loss.reads] == [2, 4, 7]
+
+
 @pytest.mark.parametrize("name", [name for name, twin in TEACHERS.items() if twin])
 def test_twins_share_encoder_and_schedule(name):
     teacher, like = load_recipe(name), load_recipe(TEACHERS[name])
@@ -142,9 +177,12 @@ def test_file_is_named_like_its_recipe_and_says_where_its_data_comes_from(path):
     text = path.read_text(encoding="utf-8")
     assert load_recipe(path).name == path.stem
     assert load_recipe(path) == load_recipe(path.stem)
+    if path.stem in CEPSTRA:
+        assert text.startswith("# Needs CMU AN4 as cepstra")
+        return
     if family(path.stem) == "digits":
         start = r"# .*\n# Data: kdcompress prepare digits -o runs/digits\n"
     else:  # what a user must fetch comes first
         command = "kdcompress prepare sentences -o runs/sentences --source FOLDER"
         start = rf"# Needs speech that does not come with kdcompress.*\n# .*\n# Data: {command}\n"
-    assert re.match(start + "schema: 1\n", text)
+    assert re.match(start + ("# .*\n" if path.stem in HEADS else "") + "schema: 1\n", text)
