@@ -42,32 +42,48 @@ def best_paths(log_probs: Tensor, frame_lens: Tensor, labels: Tensor, label_lens
     Returns:
         See ``Paths``; without gradient, where ``log_probs`` are.
     """
-    items, frames, _ = log_probs.shape
-    if not items or not frames:
-        fits = label_lens == 0
-        scores = torch.zeros(items, device=log_probs.device).masked_fill(~fits, -torch.inf)
-        return Paths(labels.new_full((items, frames), -1), scores, fits)
     valid = frame_mask(label_lens, labels.shape[1])
-    tokens = labels.new_full((items, 2 * labels.shape[1] + 1), blank_id)
+    tokens = labels.new_full((len(labels), 2 * labels.shape[1] + 1), blank_id)
     tokens[:, 1::2] = torch.where(valid, labels, blank_id)
-    alphas, skip = _forward(log_probs, tokens)
-    scores, last = _ends(alphas, frame_lens, label_lens)
-    fits = scores > NEVER / 2
-    states = _backtrace(alphas, skip, last, frame_lens)
-    states = torch.where(fits[:, None] & (states % 2 == 1), states // 2, -1)
-    return Paths(states, scores.masked_fill(~fits, -torch.inf), fits)
+    # a label may follow another without a blank between only if the two differ
+    skip = torch.zeros(tokens.shape, dtype=torch.bool, device=tokens.device)
+    skip[:, 3::2] = tokens[:, 3::2] != tokens[:, 1:-2:2]
+    found = best_states(log_probs, frame_lens, tokens, skip, 2 * label_lens)
+    states = torch.where(found.states % 2 == 1, found.states // 2, -1)
+    return Paths(states, found.scores, found.fits)
 
 
-def _forward(log_probs: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Run the recursion.
+@torch.no_grad()
+def best_states(log_probs: Tensor, frame_lens: Tensor, tokens: Tensor, skip: Tensor, last: Tensor) -> Paths:
+    """Find the most plausible way through states that follow each other; a way begins and ends in either of two.
+
+    Args:
+        log_probs: ``(N, T, V)`` scores of what a state may stand for; padding may hold anything.
+        frame_lens: valid frames, ``(N,)`` int64.
+        tokens: what each state stands for, ``(N, S)`` int64; a way begins in state 0 or 1.
+        skip: whether a state may follow the one before the state before it, ``(N, S)`` bool; of the first two ignored.
+        last: the way ends here or one state before, ``(N,)`` int64; an item without frames fits if it is 0.
 
     Returns:
-        Best score of every state at every frame, ``(T, N, REACH + S)`` with ``REACH`` in front that are never reached;
-        and what skipping the blank before a state costs, ``(N, S)``: nothing before a label unlike the one before it.
+        As of ``best_paths``, but ``states`` are those of ``tokens``; -1 in padding and where nothing fits.
     """
+    items, frames, _ = log_probs.shape
+    if not items or not frames:
+        scores = torch.zeros(items, device=log_probs.device).masked_fill(last != 0, -torch.inf)
+        return Paths(tokens.new_full((items, frames), -1), scores, last == 0)
+    cost = torch.where(skip, 0.0, NEVER)
+    cost[:, :REACH] = NEVER
+    alphas = _forward(log_probs, tokens, cost)
+    scores, end = _ends(alphas, frame_lens, last)
+    fits = scores > NEVER / 2
+    states = _backtrace(alphas, cost, end, frame_lens)
+    inside = fits[:, None] & frame_mask(frame_lens, frames)
+    return Paths(torch.where(inside, states, -1), scores.masked_fill(~fits, -torch.inf), fits)
+
+
+def _forward(log_probs: Tensor, tokens: Tensor, skip: Tensor) -> Tensor:
+    """Best score of every state at every frame, ``(T, N, REACH + S)``; ``REACH`` in front are never reached."""
     items, states = tokens.shape
-    skip = torch.full((items, states), NEVER, device=log_probs.device)
-    skip[:, 3::2].masked_fill_(tokens[:, 3::2] != tokens[:, 1:-2:2], 0.0)
     emission = log_probs.detach().float().gather(2, tokens[:, None, :].expand(-1, log_probs.shape[1], -1))
     emission = emission.clamp_(min=NEVER).transpose(0, 1).contiguous()
     alphas = emission.new_full((len(emission), items, REACH + states), NEVER)
@@ -77,19 +93,18 @@ def _forward(log_probs: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         torch.maximum(before[:, 2:], before[:, 1:-1], out=now)
         torch.maximum(now, before[:, :-2] + skip, out=now)
         now += emission[t]
-    return alphas, skip
+    return alphas
 
 
-def _ends(alphas: Tensor, frame_lens: Tensor, label_lens: Tensor) -> tuple[Tensor, Tensor]:
-    """Score of the best path of each item, and the state that it ends in: the last label, or the blank after it."""
+def _ends(alphas: Tensor, frame_lens: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+    """Score of the best way of each item, and the state that it ends in."""
     rows = torch.arange(alphas.shape[1], device=alphas.device)
     ends = alphas[(frame_lens - 1).clamp(min=0), rows]
-    # where there is no label, the state before the first blank is one that is never reached
-    label = ends.gather(1, (2 * label_lens - 1 + REACH)[:, None])[:, 0]
-    blank = ends.gather(1, (2 * label_lens + REACH)[:, None])[:, 0]
-    scores, last = torch.maximum(blank, label), 2 * label_lens - (label > blank).long()
-    silent = torch.where(label_lens == 0, 0.0, NEVER).to(scores)
-    return torch.where(frame_lens > 0, scores, silent), last
+    # before the first state there is one that is never reached
+    before, at = (ends.gather(1, (last + REACH - back)[:, None])[:, 0] for back in (1, 0))
+    scores, end = torch.maximum(at, before), last - (before > at).long()
+    silent = torch.where(last == 0, 0.0, NEVER).to(scores)
+    return torch.where(frame_lens > 0, scores, silent), end
 
 
 def _backtrace(alphas: Tensor, skip: Tensor, last: Tensor, frame_lens: Tensor) -> Tensor:
