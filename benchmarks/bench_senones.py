@@ -40,12 +40,16 @@ from kdcompress_runtime.manifest import read_manifest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from kdcompress.units.senones import Growth, Statistics, Tree
 
 SPLITS = ("train", "dev", "test")
-COUNTS = (50, 100, 200, 400, 800)
+COUNTS = (50, 100, 200, 400, 800)  # PAIRED is among them
 STATES = (1, 3)
 RESAMPLES = 2000
+PAIRED = 400
+"""Leaves with which kinds of questions are compared."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +123,29 @@ def gain(rows: Sequence[Row], *, unseen: bool) -> dict[str, float | None]:
     """Nats a frame above the phone without context, with a 95 % interval over speakers."""
     names = ("unseen_nats", "unseen_plain", "unseen_frames") if unseen else ("nats", "plain", "frames")
     values = np.array([[getattr(row, name) for name in names] for row in rows])
+    return difference(values)
+
+
+def difference(values: NDArray[np.float64]) -> dict[str, float | None]:
+    """First column minus second, each divided by the third, of ``(speakers, 3)`` sums, with its interval."""
     sums = resampled_sums(values, resamples=RESAMPLES, seed=[0])
     draws = (sums[:, 0] - sums[:, 1]) / np.maximum(sums[:, 2], 1)
     total = values.sum(axis=0)
-    found = interval(float((total[0] - total[1]) / total[2]), draws, len(rows))
+    found = interval(float((total[0] - total[1]) / total[2]), draws, len(values))
     return {"value": found.value, "low": found.low, "high": found.high}
+
+
+def paired(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
+    """Nats a test frame above phonetic questions, of other questions with as many leaves; over the same speakers."""
+    by = {(row.states, row.questions, row.speaker): row for row in rows if row.split == "test" and row.leaves == PAIRED}
+    found = {}
+    for states in STATES:
+        for name in ("found", "single"):
+            mine = [row for key, row in by.items() if key[:2] == (states, name)]
+            base = [by[states, "phonetic", row.speaker] for row in mine]
+            values = [[row.nats, other.nats, row.frames] for row, other in zip(mine, base, strict=True)]
+            found[f"{name}, states {states}"] = difference(np.array(values))
+    return found
 
 
 def question_sets(train: Statistics) -> dict[str, tuple[Question, ...]]:
@@ -166,7 +188,7 @@ def measured(growth: Growth, train: Statistics, name: str, rows: Sequence[Row], 
     }
 
 
-def trees(data: dict[str, dict[str, Statistics]], counts: Sequence[int]) -> tuple[list[dict[str, Any]], list[Row]]:
+def trees(data: dict[str, dict[str, Statistics]]) -> tuple[list[dict[str, Any]], list[Row]]:
     """Grow and score all trees."""
     tables, rows = [], []
     for states in STATES:
@@ -177,7 +199,7 @@ def trees(data: dict[str, dict[str, Statistics]], counts: Sequence[int]) -> tupl
         roots = len(train.phones) * states
         plain = grow(train, roots).tree
         for name, questions in question_sets(train).items():
-            for count in (roots, *counts) if name == "phonetic" else (400,):
+            for count in (roots, *COUNTS) if name == "phonetic" else (PAIRED,):
                 start = time.perf_counter()
                 growth = grow(train, count, questions=questions)
                 seconds = time.perf_counter() - start
@@ -256,12 +278,11 @@ def main() -> None:
     parser.add_argument("--manifests", type=Path, required=True, help="folder with train.jsonl, dev.jsonl, test.jsonl")
     parser.add_argument("--alignments", type=Path, required=True, help="folder with the alignment of each")
     parser.add_argument("--lexicon", type=Path, required=True)
-    parser.add_argument("--counts", type=int, nargs="+", default=COUNTS)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/senones"))
     options = parser.parse_args()
     phones = inventory_of("phones", lexicon=options.lexicon, g2p="none").symbols
     data = heard(options.manifests, options.alignments, phones, max(STATES))
-    tables, rows = trees(data, options.counts)
+    tables, rows = trees(data)
     train = together(list(data["train"].values()), 1)
     frames = {split: sum(float(part.frames.sum()) for part in by.values()) for split, by in data.items()}
     numbers: dict[str, Any] = {
@@ -270,12 +291,15 @@ def main() -> None:
         "contexts": len(train.contexts),
         "min_frames": MIN_FRAMES,
         "trees": tables,
+        "above_phonetic": paired(rows),
         "first_questions": first_questions(train, 200),
         "asked_most": asked_classes(train, 200),
     }
     unseen = ", ".join(f"{100 * tables[0][split]['unseen_frames']:.1f} % of {split}" for split in SPLITS[1:])
     text = [table(tables), "", f"Frames of phones in contexts that train does not have: {unseen}.", ""]
     text += ["\\* states share leaves: fewer senones than states of phones.", ""]
+    pairs = [f"{name}: {ci(value)}" for name, value in numbers["above_phonetic"].items()]
+    text += [f"Nats a test frame above phonetic questions, {PAIRED} leaves: {'; '.join(pairs)}.", ""]
     text += [f"Asked first: {'; '.join(numbers['first_questions'])}.", ""]
     text += [f"Asked most of 200: {', '.join(f'{name} {n}' for name, n in numbers['asked_most'].items())}.", ""]
     write_text(options.output / "numbers.json", json.dumps(numbers, indent=1) + "\n")
