@@ -49,11 +49,12 @@ def register(app: typer.Typer) -> None:
 
 
 def _print_report(report: PhonesReport, lexicon: Path) -> None:
-    share = report.missing / report.words if report.words else 0.0
-    lines = [
-        f"{report.items:,} items, {report.words:,} words, {report.phones:,} phones",
-        f"not in {lexicon}: {report.missing:,} words ({share:.1%}), {len(report.guessed):,} different, all guessed",
-    ]
+    lines = [f"{report.items:,} items, {report.words:,} words, {report.phones:,} phones"]
+    if report.missing:
+        share, different = report.missing / report.words, len(report.guessed)
+        lines.append(f"not in {lexicon}: {report.missing:,} words ({share:.1%}), {different:,} different, all guessed")
+    else:
+        lines.append(f"every word is in {lexicon}")
     lines += [f"  {word}: {' '.join(phones)}" for word, phones in list(report.guessed.items())[:SHOWN]]
     for line in lines:
         console.info(line)
