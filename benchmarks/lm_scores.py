@@ -112,7 +112,7 @@ def decoded(
     from kdcompress_runtime.decoders import DecoderOptions, build_decoder
 
     fused = {"kind": "beam", "beam_width": BEAM, "alpha": alpha, "beta": beta}
-    decoder = build_decoder(DecoderOptions(**(fused if lm else {"kind": "greedy"})), run.vocabulary, lm)
+    decoder = build_decoder(DecoderOptions(**(fused if lm else {"kind": "greedy"})), run.vocabulary, lm=lm)
     texts = []
     for frames in heard.log_probs:
         best = decoder.best(decoder.advance(decoder.init_state(), frames))
