@@ -211,7 +211,8 @@ class Alignments:
             AlignmentError: see ``read_alignments``; two lines of one place; or it is about another manifest.
             ManifestError: there is no such manifest.
         """
-        path, offsets, header = Path(path), [], read_header(path)
+        path, header = Path(path), read_header(path)
+        offsets: list[int] = []
         with path.open("rb") as file:
             position = len(file.readline())
             for number, line in enumerate(file, start=2):

@@ -22,6 +22,7 @@ from kdcompress_runtime.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from kdcompress.aligning.spelled import SpelledText
@@ -180,7 +181,7 @@ class Aligner:
             yield self._aligned(task, states[:frames], score, heard, batch.sample_rate)
 
     def _aligned(
-        self, task: _Task, states: np.ndarray, score: float, heard: Tensor, sample_rate: int | None
+        self, task: _Task, states: NDArray[np.int64], score: float, heard: Tensor, sample_rate: int | None
     ) -> Aligned:
         duration, text = len(heard) / (sample_rate or 1), task.text
         options, activity = self.options, None
@@ -201,7 +202,7 @@ def suiting(kind: str) -> SegmentOptions:
     return WHOLE_WORDS if kind == "words" else SegmentOptions()
 
 
-def loudness(samples: np.ndarray, sample_rate: int) -> Activity:
+def loudness(samples: NDArray[np.float32], sample_rate: int) -> Activity:
     """Log energy every 10 ms of audio ``(n,)``; an incomplete last frame is left out."""
     hop = round(sample_rate * ACTIVITY_SECONDS)
     frames = samples[: len(samples) // hop * hop].reshape(-1, hop)

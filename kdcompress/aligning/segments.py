@@ -164,7 +164,8 @@ def _not_shorter(spans: Times, begin: float, end: float, shortest: float) -> Tim
     needed = np.concatenate([[0.0], np.cumsum(np.tile([least, 0.0], len(spans)))[:-1]])
     edges = np.maximum.accumulate(spans.reshape(-1) - needed) + needed
     latest = end - (needed[-1] - needed)
-    return np.minimum(edges, latest).clip(begin, end).reshape(-1, 2)
+    widened: Times = np.minimum(edges, latest).clip(begin, end).reshape(-1, 2)
+    return widened
 
 
 def _reached(begins: Times, ends: Times, duration: float, options: SegmentOptions) -> tuple[Times, Times]:
