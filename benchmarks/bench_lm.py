@@ -226,13 +226,11 @@ class Job:
             return []
         settings = [*self.common(self.phones), "data.units=words", f"train.steps={self.args.start_updates}"]
         settings.append(path_setting("distill.teachers", self.folder / "aligner"))
-        return [
-            training_step(
-                "distill", "sentences-from-conventional", self.folder / f"start-seed{seed}", [*settings, f"seed={seed}"],
-                after=(), name=f"start {seed}",
-            )
-            for seed in self.args.seeds
-        ]  # fmt: skip
+        recipe, steps = "sentences-from-conventional", []
+        for seed in self.args.seeds:
+            run, own = self.folder / f"start-seed{seed}", [*settings, f"seed={seed}"]
+            steps.append(training_step("distill", recipe, run, own, after=(), name=f"start {seed}"))
+        return steps
 
     def stores(self) -> list[Step]:
         """What each language model says of the training texts, stored once."""

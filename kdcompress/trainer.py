@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from kdcompress.data.batch import Batch
+    from kdcompress.data.batches import StepBatches
     from kdcompress.data.items import Item
-    from kdcompress.data.speech import TrainingBatches
     from kdcompress.network import CtcNetwork
     from kdcompress.recipe import Recipe, TrainConfig
     from kdcompress.sources import Loaded
@@ -63,7 +63,7 @@ class Trainer:
     model: WithHeads
     """The network, and what its losses add while training."""
     optimizer: torch.optim.Optimizer
-    batches: TrainingBatches
+    batches: StepBatches
     dev: Sequence[Item]
     """Items of ``data.dev``, read before the first update so that a bad one does not end a long run; or none."""
     sources: tuple[Source, ...]
@@ -210,7 +210,7 @@ def _check_loop(recipe: Recipe, world: int) -> None:
         )
 
 
-def undivided(batches: TrainingBatches) -> TrainingBatches:
+def undivided(batches: StepBatches) -> StepBatches:
     """Return the same batches as one process alone reads them."""
     whole = copy(batches)
     whole.rank, whole.world = 0, 1
@@ -218,7 +218,7 @@ def undivided(batches: TrainingBatches) -> TrainingBatches:
 
 
 def _fit_to_data(
-    model: WithHeads, recipe: Recipe, batches: TrainingBatches, sources: tuple[Source, ...], device: torch.device
+    model: WithHeads, recipe: Recipe, batches: StepBatches, sources: tuple[Source, ...], device: torch.device
 ) -> None:
     """Set what depends on data before the first update, from whole batches: the same for any number of processes."""
     if not (recipe.init or recipe.init_encoder):
@@ -228,7 +228,7 @@ def _fit_to_data(
 
 
 def _first(
-    batches: TrainingBatches, network: CtcNetwork, steps: int, device: torch.device, most: float = math.inf
+    batches: StepBatches, network: CtcNetwork, steps: int, device: torch.device, most: float = math.inf
 ) -> Iterator[Batch]:
     """The first training batches in parts of a few items, until they have ``most`` valid frames."""
     frames = 0
@@ -242,7 +242,7 @@ def _first(
                 return
 
 
-def _set_feature_statistics(network: CtcNetwork, batches: TrainingBatches, steps: int, device: torch.device) -> None:
+def _set_feature_statistics(network: CtcNetwork, batches: StepBatches, steps: int, device: torch.device) -> None:
     """Fix the feature normalisation from the first training batches, padding left out."""
     count, total, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for batch in _first(batches, network, min(STATISTICS_BATCHES, steps), device, STATISTICS_FRAMES):
@@ -256,7 +256,7 @@ def _set_feature_statistics(network: CtcNetwork, batches: TrainingBatches, steps
 
 
 def _prepare_heads(
-    model: WithHeads, recipe: Recipe, batches: TrainingBatches, sources: tuple[Source, ...], device: torch.device
+    model: WithHeads, recipe: Recipe, batches: StepBatches, sources: tuple[Source, ...], device: torch.device
 ) -> None:
     """Fit the heads that ask for it to what the teacher says of the first training batches, padding left out."""
     asking = [loss for loss in recipe.losses if loss.prepares]
@@ -274,7 +274,7 @@ def _prepare_heads(
             loss.prepare(head, frames, recipe.seed)
 
 
-def _calibrate(model: WithHeads, recipe: Recipe, batches: TrainingBatches, device: torch.device) -> None:
+def _calibrate(model: WithHeads, recipe: Recipe, batches: StepBatches, device: torch.device) -> None:
     """Take the ranges of the simulated int8, if there is one, from the first training batches."""
     config = recipe.quantization_aware
     if model.simulation is None or config is None:

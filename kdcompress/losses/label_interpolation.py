@@ -57,5 +57,5 @@ class LabelInterpolationLoss(TextLoss):
         if self.placement == "path" or frames is None:
             frames = path_frames(said, lens, targets, blank)
         at = placed(targets, frames, lens, self.delay_frames)
-        text = cross_entropy(said[at.where].float(), targets.tokens[at.ids], at.log_probs).sum() / lens.sum()
+        text = cross_entropy(said[at.where].float(), targets.tokens[at.ids], at.log_probs, blank).sum() / lens.sum()
         return value + self.share * text

@@ -91,22 +91,27 @@ def left_over(log_probs: Tensor) -> Tensor:
     return (1 - log_probs.exp().sum(dim=-1, keepdim=True)).clamp(min=LEAST)
 
 
-def cross_entropy(student: Tensor, ids: Tensor, log_probs: Tensor) -> Tensor:
+def cross_entropy(student: Tensor, ids: Tensor, log_probs: Tensor, blank_id: int | None = None) -> Tensor:
     """Cross-entropy of each frame with a language model's distribution, its unlisted units taken as one.
 
     Args:
-        student: log-probabilities over exactly the units, or over more, ``(M, V)``, with gradient.
+        student: log-probabilities over the units, and blank if it is named, ``(M, V)``, with gradient.
         ids: listed units as columns of ``student``, ``(M, K)`` int64.
         log_probs: ln P of these, ``(M, K)`` float32.
+        blank_id: column that is no unit; what the language model leaves to unlisted units is not for it.
 
     Returns:
         ``(M,)`` float32.
     """
     said = student.gather(1, ids)
     value = -(log_probs.exp() * said).sum(dim=1)
-    if ids.shape[1] >= student.shape[1]:
+    units = student.shape[1] - (blank_id is not None)
+    if ids.shape[1] >= units:
         return value
-    rest = student.scatter(1, ids, float("-inf")).logsumexp(dim=1)
+    if blank_id is not None:
+        said = torch.cat([said, student[:, blank_id, None]], dim=1)
+    # one minus the listed, and not the sum of the others: half of the time, for many units
+    rest = left_over(said)[:, 0].log()
     return value - left_over(log_probs)[:, 0] * rest
 
 

@@ -111,6 +111,16 @@ def test_what_is_not_listed_counts_as_one_unit():
     torch.testing.assert_close(entropy(kept, complete=False), -(teacher * teacher.log()).sum().repeat(5))
 
 
+def test_what_is_left_to_unlisted_units_is_not_for_blank():
+    kept = targets(top_k=2)
+    ids, log_probs = kept.ids[0, :1] + 1, kept.log_probs[0, :1]
+    student = torch.randn(1, V + 1, generator=torch.Generator().manual_seed(2)).log_softmax(dim=1)
+    others = [token for token in range(1, V + 1) if token not in ids[0].tolist()]
+    rest = student[0, others].logsumexp(dim=0)
+    by_hand = -(log_probs[0].exp() * student[0, ids[0]]).sum() - (1 - log_probs[0].exp().sum()) * rest
+    torch.testing.assert_close(cross_entropy(student, ids, log_probs, blank_id=0)[0], by_hand)
+
+
 def test_a_head_that_says_what_the_language_model_says_has_nothing_to_learn():
     said = targets()
     logits = torch.zeros(N, T, V + 1)
