@@ -5,7 +5,7 @@ and beam search with a word n-gram whose weights were chosen on dev for every st
 
 - ``sentences``: read English (speechocean762) in 256 subwords; senones, phones and subwords; students begin as phone
   recognisers that were distilled from the aligner, so that none is still on CTC's first plateau
-- ``an4``: names, spellings and numbers (CMU AN4) as cepstra in words; phones, characters and words; fresh weights
+- ``an4``: names, spellings and numbers (CMU AN4) as cepstra in words; senones, phones and words; fresh weights
 
 Usage: python benchmarks/bench_lm.py --sentences FOLDER --an4 FOLDER --text FILE... [--parts ...] [--seeds 1 2 3]
 
@@ -66,7 +66,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--methods", nargs="+", help="only these, and labels only")
     parser.add_argument("--updates", type=int, help="of students, in the place of each part's own")
-    parser.add_argument("--aligner-updates", type=int, default=2600)
+    parser.add_argument("--aligner-updates", type=int, help="the same for the model that aligns")
     parser.add_argument("--start-updates", type=int, default=1200)
     parser.add_argument("--text-updates", type=int, help="of language models, in the place of each kind's own")
     parser.add_argument("--batch-size", type=int, default=16)
@@ -149,13 +149,14 @@ class Job:
                 )
         phones = tuple(step.name for step in steps)
         recipe = self.part.recipe.replace("labels", "conventional")
-        settings = [*self.common(self.phones), *ALIGNER, "data.units=words", f"train.steps={self.args.aligner_updates}"]
+        settings = [*self.common(self.phones), *ALIGNER, "data.units=words"]
+        settings.append(f"train.steps={self.args.aligner_updates or self.part.aligner_updates}")
         steps.append(training_step("train", recipe, made / "aligner", settings, after=phones, name="aligner"))
         arguments = (str(made / "aligner"), str(self.data / "train.jsonl"), "-o", str(made / "alignment"))
         skip = ("--lexicon", str(self.lexicon), "--on-unusable", "skip")
         steps.append(Step("align", ("align", *arguments, *skip), ("aligner",)))
         if self.part.senones:
-            count = ("--count", str(self.part.senones), "--lexicon", str(self.lexicon))
+            count = ("--count", str(self.part.senones), "--lexicon", str(self.lexicon), *self.part.reads)
             arguments = (str(self.data / "train.jsonl"), str(self.alignment), "-o", str(made / "senones.json"), *count)
             steps.append(Step("senones", ("senones", *arguments), ("align",), result=made / "senones.json"))
         fusion = made / "fusion.kdlm"

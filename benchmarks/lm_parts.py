@@ -26,6 +26,10 @@ class Part:
     updates: int
     senones: int
     """How many there are."""
+    aligner_updates: int = 2600
+    """Updates of the model of phones that aligns."""
+    reads: tuple[str, ...] = ()
+    """How ``kdcompress senones`` reads the items."""
     head_weight: float = 0.03
     """Weight of each head. Of 0.03, 0.1 and 0.3 the best on dev of sentences (one seed, 300 updates), soft and hard;
     0.3 harms: a head says some nats a frame at first, CTC half a nat."""
@@ -82,9 +86,11 @@ PARTS = {
     "an4": Part(
         recipe="an4-labels",
         settings=(),
-        layers={"phones": 2, "characters": 4, "words": 7},
+        layers={"senones": 2, "phones": 4, "words": 7},
         own="words",
-        updates=900,
-        senones=0,
+        updates=700,
+        senones=100,
+        aligner_updates=800,
+        reads=("--feature-dim", "13"),
     ),
 }
