@@ -18,7 +18,7 @@ CONTRAST = 1.0
 """Least difference between loud and quiet (the 95th and 5th percentile, in nats of energy) that tells them apart."""
 LEVEL = 0.15
 """Where between quiet and loud a frame begins to count as active."""
-TIMES = ("before", "after", "inside", "reach", "wrong", "shortest")
+TIMES = ("before", "after", "inside", "reach", "wrong", "silence", "shortest")
 """Options that are times."""
 
 
@@ -40,6 +40,8 @@ class SegmentOptions:
     """With ``trim``: how far a word may last until it falls quiet, on either side."""
     wrong: float = 0.2
     """With ``trim``: how far inside a word, as the path has it, there may be silence."""
+    silence: float = 0.03
+    """With ``trim``: what is quiet for less is part of a sound."""
     shortest: float = 0.02
     """Units last at least so long, where their word has room."""
 
@@ -138,14 +140,9 @@ def _spread(
     firsts = np.flatnonzero(np.concatenate([[True], words[1:] != words[:-1]]))
     lasts = np.append(firsts[1:], len(words)) - 1
     begins, ends = _reached(on_path[firsts, 0], on_path[lasts, 1], duration, options)
-    quiet = activity.quiet() if activity and options.trim else None
-    if activity is not None and quiet is not None:
-        zones = _zones(on_path, firsts, lasts, options)
-        found_begins, found_ends = _at_silence(begins, ends, zones, quiet, activity.frame)
-        begins = np.maximum(found_begins, on_path[firsts, 0] - max(options.reach, options.before))
-        ends = np.minimum(found_ends, on_path[lasts, 1] + max(options.reach, options.after))
-        # where the path is very wrong these may cross
-        begins, ends = np.maximum.accumulate(np.stack([begins, ends], axis=1).reshape(-1)).reshape(-1, 2).T
+    if activity and options.trim:
+        silences = _silences(on_path, firsts, lasts, options, activity)
+        begins, ends = _until_quiet(on_path[firsts, 0], on_path[lasts, 1], silences, options, (begins, ends))
     numbers = np.repeat(np.arange(len(firsts)), lasts - firsts + 1)
     spans = on_path.clip(begins[numbers, None], ends[numbers, None])
     gaps = np.maximum(spans[1:, 0] - spans[:-1, 1], 0.0)
@@ -178,34 +175,46 @@ def _reached(begins: Times, ends: Times, duration: float, options: SegmentOption
     return begins - (before * share)[:-1], ends + (after * share)[1:]
 
 
-def _zones(on_path: Times, firsts: NDArray[np.int64], lasts: NDArray[np.int64], options: SegmentOptions) -> Times:
-    """Where to look for the silence in front of each word, and behind the last one: ``(words + 1, 2)``.
+def _silences(
+    on_path: Times,
+    firsts: NDArray[np.int64],
+    lasts: NDArray[np.int64],
+    options: SegmentOptions,
+    activity: Activity,
+) -> Times:
+    """Silence in front of each word, and behind the last one: ``(words + 1, 2)``, NaN for none.
 
-    From the gap as the path has it as far into both words as it may be wrong, but not over another unit of theirs.
+    It is looked for in the gap as the path has it, and as far into both words as the path may be wrong, but not over
+    another unit of theirs.
     """
     inner_ends = np.where(lasts > firsts, on_path[lasts - 1, 1], on_path[lasts, 0])
     inner_begins = np.where(lasts > firsts, on_path[np.minimum(firsts + 1, len(on_path) - 1), 0], on_path[firsts, 1])
-    left = np.maximum(on_path[lasts, 1] - options.wrong, inner_ends)
-    right = np.minimum(on_path[firsts, 0] + options.wrong, inner_begins)
-    return np.stack([np.insert(left, 0, 0.0), np.append(right, np.inf)], axis=1)
-
-
-def _at_silence(
-    begins: Times, ends: Times, zones: Times, quiet: NDArray[np.bool_], frame: float
-) -> tuple[Times, Times]:
-    """Move the edges of words to those of the silence in each zone, if there is some."""
-    begins, ends = begins.copy(), ends.copy()
-    for number, (start, stop) in enumerate(zones):
+    starts = np.insert(np.maximum(on_path[lasts, 1] - options.wrong, inner_ends), 0, 0.0)
+    stops = np.append(np.minimum(on_path[firsts, 0] + options.wrong, inner_begins), np.inf)
+    found, quiet, settled = np.full((len(starts), 2), np.nan), activity.quiet(), 0.0
+    for number, (start, stop) in enumerate(zip(starts, stops, strict=True)):
         # the silence in front of a word is not looked for again behind it
-        settled = max(start, begins[number - 1]) if number else start
-        run = _longest_quiet(quiet, settled / frame, stop / frame)
-        if run is None:
-            continue
-        if number:
-            ends[number - 1] = run[0] * frame
-        if number < len(begins):
-            begins[number] = run[1] * frame
-    return begins, ends
+        run = (
+            None
+            if quiet is None
+            else _longest_quiet(quiet, max(start, settled) / activity.frame, stop / activity.frame)
+        )
+        if run is not None and (run[1] - run[0]) * activity.frame >= options.silence - 1e-9:
+            found[number] = run[0] * activity.frame, run[1] * activity.frame
+            settled = found[number, 1]
+    return found
+
+
+def _until_quiet(
+    first: Times, last: Times, silences: Times, options: SegmentOptions, otherwise: tuple[Times, Times]
+) -> tuple[Times, Times]:
+    """Begin and end words at the silences, as far as they reach; where there is none, as they do ``otherwise``."""
+    earliest, latest = first - max(options.reach, options.before), last + max(options.reach, options.after)
+    begins = np.where(np.isnan(silences[:-1, 1]), otherwise[0], np.maximum(silences[:-1, 1], earliest))
+    ends = np.where(np.isnan(silences[1:, 0]), otherwise[1], np.minimum(silences[1:, 0], latest))
+    # where the path is very wrong these may cross
+    rising = np.maximum.accumulate(np.stack([begins, ends], axis=1).reshape(-1))
+    return rising[::2], rising[1::2]
 
 
 def _longest_quiet(quiet: NDArray[np.bool_], start: float, stop: float) -> tuple[int, int] | None:

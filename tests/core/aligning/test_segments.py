@@ -64,6 +64,14 @@ def test_a_label_that_is_early_is_moved_to_its_sound():
     np.testing.assert_allclose(found, [[0.15, 0.175], [0.175, 0.28]], atol=1e-9)
 
 
+def test_a_moment_of_quiet_is_part_of_a_sound():
+    states = [0, -1, -1, 1, -1]
+    blink = loud(0.2, (0.0, 0.05), (0.07, 0.2))
+    np.testing.assert_array_equal(spans_of(states, [0, 1], activity=blink), spans_of(states, [0, 1]))
+    found = spans_of(states, [0, 1], activity=blink, silence=0.02)
+    np.testing.assert_allclose(found, [[0.0, 0.05], [0.07, 0.2]], atol=1e-9)
+
+
 def test_there_is_a_limit_to_how_far_a_noise_belongs_to_a_word():
     states = [-1] * 20 + [0] + [-1] * 20
     activity = loud(41 * FRAME, (0.3, 1.3))
