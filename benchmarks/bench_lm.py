@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         score_runs(folders, job.data / "dev.jsonl", job.data / "test.jsonl", job.folder / "fusion.kdlm")
         note = (
             f"{name}: {args.updates or job.part.updates} updates of {args.batch_size} items, {len(args.seeds)} seeds, "
-            "test set; mean ± standard deviation over seeds, paired 95 % intervals. Fused: beam search with a word 3-gram."
+            "test set; mean ± standard deviation over seeds, paired 95 % intervals. Fused: beam search, word 3-gram."
         )
         print(save(args.save, name, runs, BASELINE, note))
 

@@ -58,8 +58,8 @@ def source_from_run(
     trained = load_run(run)
     if trained.recipe.frontend.sample_rate is None:
         raise ExportError(
-            f"{run}: is of task {trained.recipe.task}, whose inputs no bundle takes yet: a bundle takes recordings. Export a "
-            "run of task speech"
+            f"{run}: is of task {trained.recipe.task}, whose inputs no bundle takes yet: a bundle takes recordings. "
+            "Export a run of task speech"
         )
     network = trained.network
     student = network if isinstance(network, Student) else whole_recordings(trained)

@@ -165,7 +165,7 @@ def build_bridge(
     """
     if student.sample_rate is None and teacher.sample_rate is not None:
         raise MismatchError(
-            f"{teacher.source}: hears recordings, and the student's items are none; name a teacher of the student's task"
+            f"{teacher.source}: hears recordings, and the student's items are none; name a teacher of its task"
         )
     frames = FrameMap(teacher.source, student.frame, teacher.frame, is_audio=student.sample_rate is not None)
     tokens = plan_tokens(student, teacher, needed, texts_will_do) if teacher.gives & ABOUT_TOKENS else TokenPlan("same")

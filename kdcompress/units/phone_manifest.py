@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kdcompress.data.corpora.texts import TEXT_RULES
+from kdcompress.data.moved import moved_row
 from kdcompress.errors import VocabularyError
 from kdcompress.files import replacing
-from kdcompress_runtime.byte_range import has_scheme
 from kdcompress_runtime.errors import ManifestError, OptionsError
 from kdcompress_runtime.manifest import TEXT_FIELDS, parse_line
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from kdcompress.data.corpora.texts import TextRule
     from kdcompress.units.pronunciation import Phones, Pronouncer
 
-PATH_FIELDS = ("audio_filepath", "image_filepath")
 WORDS_FIELD = "words"
 
 
@@ -45,8 +44,8 @@ def write_phone_manifest(
 ) -> PhonesReport:
     """Write a manifest with phones, single blanks between them, for references; ``words`` holds what they were.
 
-    Everything else stays: inputs are found from the new place too (paths become absolute if it is another folder), and
-    an item that had its path for an id keeps that id. Two passes; memory grows with the different words alone.
+    Everything else stays: inputs are found from the new place too, and an item that had its path for an id keeps that
+    id. Two passes; memory grows with the different words alone.
 
     Args:
         manifest: JSONL; audio, images or sentences.
@@ -66,12 +65,12 @@ def write_phone_manifest(
         for word in words.split():
             counts[word] = counts.get(word, 0) + 1
     said = _said(pronouncer, counts, manifest)
-    base = None if output.absolute().parent == manifest.absolute().parent else manifest.absolute().parent
     items = 0
     with replacing(output) as temporary, temporary.open("w", encoding="utf-8") as file:
         for row, field, words in _rows(manifest, TEXT_RULES[text]):
             phones = " ".join(phone for word in words.split() for phone in said[word])
-            file.write(json.dumps({**_placed(row, base), field: phones, WORDS_FIELD: words}, ensure_ascii=False) + "\n")
+            placed = {**moved_row(row, manifest.parent, output.parent), field: phones, WORDS_FIELD: words}
+            file.write(json.dumps(placed, ensure_ascii=False) + "\n")
             items += 1
     missing = [word for word in counts if word not in pronouncer.entries]
     return PhonesReport(
@@ -112,17 +111,3 @@ def _said(pronouncer: Pronouncer, counts: Mapping[str, int], manifest: Path) -> 
         return pronouncer.pronounce(counts)
     except VocabularyError as problem:
         raise VocabularyError(f"{manifest}: {problem}") from problem
-
-
-def _placed(row: Mapping[str, Any], base: Path | None) -> dict[str, Any]:
-    """The line with absolute paths below ``base``, and with the id that it had."""
-    if base is None:
-        return dict(row)
-    moved = {
-        name: str(base / row[name])
-        for name in PATH_FIELDS
-        if isinstance(row.get(name), str) and row[name] and not has_scheme(row[name])
-    }
-    if moved and not row.get("id") and not row.get("utt_id"):
-        moved["id"] = next(row[name] for name in PATH_FIELDS if isinstance(row.get(name), str) and row[name])
-    return {**row, **moved}

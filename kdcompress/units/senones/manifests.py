@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kdcompress.data.index import read_lines
+from kdcompress.data.moved import moved_row
 from kdcompress.data.text import wording
 from kdcompress.files import replacing
-from kdcompress_runtime.byte_range import has_scheme
 from kdcompress_runtime.manifest import TEXT_FIELDS, parse_line
 
 if TYPE_CHECKING:
-    from kdcompress.units.inventory import Inventory
+    from pathlib import Path
 
-PATHS = ("audio_filepath", "image_filepath", "feature_filepath", "feature_archive")
-"""Fields that name a file from the manifest's folder."""
+    from kdcompress.units.inventory import Inventory
 
 
 def write_unit_manifest(manifest: Path, output: Path, inventory: Inventory) -> tuple[int, set[int]]:
@@ -39,18 +36,9 @@ def write_unit_manifest(manifest: Path, output: Path, inventory: Inventory) -> t
             entry = parse_line(line.text, where=where, folder=manifest.parent)
             words = wording(entry)
             ids = inventory.spell(words, where).ids
-            row = _moved(json.loads(line.text), manifest.parent, output.parent)
+            kept = {name: value for name, value in json.loads(line.text).items() if name not in TEXT_FIELDS}
+            row = moved_row(kept, manifest.parent, output.parent)
             text = " ".join(inventory.symbols[unit] for unit in ids)
             file.write(json.dumps({**row, "id": entry.id, "text": text, "words": words}, ensure_ascii=False) + "\n")
             count, used = count + 1, used | set(ids)
     return count, used
-
-
-def _moved(row: dict[str, Any], folder: Path, to: Path) -> dict[str, Any]:
-    """The row without its reference, its paths from the new folder."""
-    moved = {name: value for name, value in row.items() if name not in TEXT_FIELDS}
-    for name in PATHS:
-        path = row.get(name)
-        if isinstance(path, str) and not has_scheme(path) and not Path(path).is_absolute():
-            moved[name] = Path(os.path.relpath(folder / path, to)).as_posix()
-    return moved
