@@ -170,3 +170,24 @@ def test_items_that_were_left_out_of_the_alignment_have_no_units(make_recipe, te
         frames = trainer.texts(hear(trainer.network, recipe, batch))["letters"].frames
         for row, place in enumerate(batch.items.tolist()):
             assert bool((frames[row] >= 0).any()) == (place != 3)
+
+
+def test_language_models_stand_beside_teachers_that_listen(make_recipe, runs, text_model, alignment, tmp_path):
+    """An oracle for when, a conventional teacher for what, and a language model, in one recipe."""
+    losses = [
+        {"kind": "ctc"},
+        {"kind": "frame_kl", "weight": 0.5},
+        {"kind": "lm_head", "lm": "letters", "weight": 0.1},
+    ]
+    distill = {
+        "teachers": [str(runs["oracle"]), str(runs["conventional"])],
+        "combine": {"kind": "hybrid"},
+        "language_models": {"letters": str(text_model)},
+        "alignment": str(alignment),
+    }
+    recipe = make_recipe("student", f"losses={json.dumps(losses)}", f"distill={json.dumps(distill)}")
+    summary = fit(recipe, tmp_path / "run")
+    assert [teacher["kind"] for teacher in summary["teachers"]] == ["oracle", "conventional"]
+    assert list(summary["language_models"]) == ["letters"]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(row["lm_head"] > 0 and row["frame_kl"] > 0 for row in rows if "loss" in row)
