@@ -94,14 +94,9 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
         project_dir=folder.path,
     )
     _check_loop(recipe, accelerator.num_processes)
-    teachers = load_teachers(recipe, {} if loaded is None else loaded)
     chosen = recipe.init or recipe.init_encoder
     start = load_run(chosen) if chosen else None
-    needed = indispensable(_training_texts(recipe), recipe.data.units)
-    models = open_text_sources(recipe)
-    vocabulary = _vocabulary(recipe, [*_tokens_of_teachers(teachers), *_tokens_of_models(models)], start, needed)
-    sources = bridged(recipe, teachers, vocabulary, needed)
-    texts = text_teachers(recipe, models, vocabulary, frame_of(recipe))
+    vocabulary, sources, texts = _taught(recipe, start, {} if loaded is None else loaded)
     if accelerator.is_main_process:
         tell(sources)
     set_seed(recipe.seed)
@@ -141,6 +136,17 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
         _fit_to_data(model, recipe, undivided(batches), sources, accelerator.device)
     take_from_main(model, processes())
     return Trainer(recipe, folder, accelerator, vocabulary, model, optimizer, batches, dev, sources, texts, start)
+
+
+def _taught(
+    recipe: Recipe, start: TrainedRun | None, loaded: Loaded
+) -> tuple[Vocabulary, tuple[Source, ...], TextTeachers | None]:
+    """Tokens of the run, and who teaches them."""
+    teachers, models = load_teachers(recipe, loaded), open_text_sources(recipe)
+    needed = indispensable(_training_texts(recipe), recipe.data.units)
+    vocabulary = _vocabulary(recipe, [*_tokens_of_teachers(teachers), *_tokens_of_models(models)], start, needed)
+    sources = bridged(recipe, teachers, vocabulary, needed)
+    return vocabulary, sources, text_teachers(recipe, models, vocabulary, frame_of(recipe))
 
 
 def _tokens_of_teachers(teachers: Sequence[Teacher]) -> list[tuple[str, Vocabulary]]:
