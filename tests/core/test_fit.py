@@ -223,7 +223,7 @@ def test_run_whose_recipe_this_version_does_not_understand(make_recipe, runs, tm
     for words in (str(folder / "recipe.yaml"), "unknown key 'distill.teacher'", "'losses.<kind>.weight'"):
         assert words in str(problem.value)
     assert weights(folder) == weights(runs["student"])
-    with pytest.raises(RecipeError, match=r"recipe\.yaml: key 'distill\.teachers' is missing"):
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: unknown key 'distill\.teacher'; did you mean 'teachers'"):
         load_run(folder)
 
 
