@@ -30,7 +30,6 @@ from kdcompress.errors import DataNotFoundError
 from kdcompress.files import write_text
 from kdcompress.steps import Step, path_setting, run_steps, training_step
 
-TEXT_STEPS = {"ngram": 1, "masked_transformer": 1200}
 ALIGNER = ("model.encoder.width=144", "model.encoder.depth=8")
 
 
@@ -179,7 +178,7 @@ class Job:
             unit, _, direction = name.partition("-")
             kind = KINDS[direction or CAUSAL]
             recipe = self.folder / "recipes" / f"{name}.yaml"
-            steps_of_it = self.args.text_updates or TEXT_STEPS[kind]
+            steps_of_it = self.args.text_updates or self.part.text_updates.get(kind, 1)
             tree = {
                 "schema": 1,
                 "name": f"lm-{name}",

@@ -28,6 +28,8 @@ class Part:
     """How many there are."""
     aligner_updates: int = 2600
     """Updates of the model of phones that aligns."""
+    text_updates: dict[str, int] = field(default_factory=lambda: {"masked_transformer": 1200})
+    """Updates of each kind of language model that has any."""
     reads: tuple[str, ...] = ()
     """How ``kdcompress senones`` reads the items."""
     head_weight: float = 0.03
@@ -91,6 +93,7 @@ PARTS = {
         updates=700,
         senones=100,
         aligner_updates=800,
+        text_updates={"masked_transformer": 400},
         reads=("--feature-dim", "13"),
     ),
 }
