@@ -62,7 +62,7 @@ class Speller:
         """
         if self.kind == "phones" and self.lexicon and "words" not in entry.extra:
             return self._said(entry.text, self.lexicon, where)
-        labels, written = self.encode(entry.text, where), tuple(wording(entry).split())
+        labels, written = self._encoded(entry.text, where), tuple(wording(entry).split())
         symbols = tuple(self.vocabulary.symbols[label] for label in labels)
         letters = np.array([symbol != WORD_SEPARATOR for symbol in symbols], dtype=bool)
         if self.kind == "phones":
@@ -74,6 +74,16 @@ class Speller:
                 "made it of them"
             )
         return SpelledText(labels, symbols, written, _words_of_symbols(symbols, self.kind), letters)
+
+    def _encoded(self, text: str, where: str) -> tuple[int, ...]:
+        try:
+            return self.encode(text, where)
+        except VocabularyError as problem:
+            if self.kind != "words":
+                raise
+            raise VocabularyError(
+                f"{problem}; if the tokens are phones, give the --lexicon that says words in them"
+            ) from None
 
     def _said(self, text: str, lexicon: Lexicon, where: str) -> SpelledText:
         """A text of words, as the lexicon says them."""

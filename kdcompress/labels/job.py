@@ -17,7 +17,7 @@ from kdcompress.labels.entries import survey
 from kdcompress.labels.folder import StoreFolder
 from kdcompress.labels.kinds import label_kind
 from kdcompress.labels.plan import AUGMENTATION, Plan, told_of
-from kdcompress.labels.settings import CodebookLabels, TopKLabels
+from kdcompress.labels.settings import CodebookLabels, TextLabels, TopKLabels
 from kdcompress.teachers.opening import open_teacher
 
 if TYPE_CHECKING:
@@ -67,9 +67,9 @@ def open_job(recipe: Recipe, output: Path, shard_items: int = SHARD_ITEMS, devic
         RunError, TeacherError: a teacher cannot be read.
         ManifestError: the manifest cannot be used.
     """
-    settings = recipe.label or TopKLabels()
     teacher = _teacher(recipe)
     info = teacher.info
+    settings = recipe.label or (TextLabels(kind="units") if info.text_units else TopKLabels())
     _check(info, settings)
     entries = survey(recipe.data.train, shard_items)
     plan = Plan(

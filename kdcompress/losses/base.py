@@ -110,12 +110,12 @@ class Signals:
     """Id of the blank."""
     teacher: TeacherSignals | None
     """The targets; none without a ``distill`` section."""
-    texts: Mapping[str, UnitTargets] = field(default_factory=dict)
-    """What language models say of the texts, by their names in the recipe."""
     head: Tensor | None = None
     """What the loss's own head said, see ``LossConfig.head``."""
     fitted: Mapping[str, Tensor] = field(default_factory=dict)
     """Buffers of that head by name, see ``LossConfig.prepare``."""
+    texts: Mapping[str, UnitTargets] = field(default_factory=dict)
+    """What language models say of the texts, by their names in the recipe."""
 
     def taught(self) -> TeacherSignals:
         """Return the teacher's signals, for a loss that needs them.

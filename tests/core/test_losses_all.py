@@ -143,7 +143,7 @@ def signals_with_head(kind: str, garbage: float | None = None) -> tuple[Signals,
         said = head.eval()(Outputs(log_probs, finite), lens, labels, label_lens)
     fitted = dict(head.named_buffers()) if head is not None else {}
     texts = {"letters": letters}
-    return Signals(log_probs, hidden, lens, labels, label_lens, BLANK, teacher, texts, said, fitted), leaf
+    return Signals(log_probs, hidden, lens, labels, label_lens, BLANK, teacher, said, fitted, texts), leaf
 
 
 @KINDS
