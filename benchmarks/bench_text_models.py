@@ -64,14 +64,16 @@ def _row(options: argparse.Namespace, units: str, text: dict[str, Any], kind: st
             "train": {"steps": options.steps, "eval_every": max(1, options.steps // 4)},
         }
     )
-    began = time.process_time()
+    began, spent = time.process_time(), options.work / f"{recipe.name}.cpu-seconds"
     summary = fit_text_model(recipe, options.work / recipe.name)
+    if not spent.is_file():  # a finished run is not trained again
+        write_text(spent, f"{time.process_time() - began:.1f}\n")
     row = {
         "units": units,
         "num_units": summary["num_units"],
         "kind": kind,
         "parameters": summary["parameters"],
-        "cpu_seconds": round(time.process_time() - began, 1),
+        "cpu_seconds": float(spent.read_text(encoding="utf-8")),
         "best_step": summary.get("best_step"),
         **{key: summary["dev"][key] for key in ("perplexity", "word_perplexity", "bits_per_character")},
     }
