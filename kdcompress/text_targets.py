@@ -124,7 +124,12 @@ class TextTeachers:
                 f"{text!r}; align the manifest again"
             )
         symbols = [info.symbols[unit] for unit in labels.units]
-        return spans_of(symbols, labels.words, labels.shares, info.units, aligned)
+        try:
+            return spans_of(symbols, labels.words, labels.shares, info.units, aligned)
+        except ValueError as problem:
+            raise AlignmentError(
+                f"{self.alignments.path}, id {aligned.id}: {problem}; align the manifest again"
+            ) from None
 
     def _frames(self, found: Sequence[Known], heard: Heard) -> torch.Tensor | None:
         """Unit at the middle of each frame, ``(N, T)``."""
