@@ -61,7 +61,9 @@ def _within(
     heard = [segment.unit.replace(WORD_SEPARATOR, "") for segment in segments]
     if aligned_kind == "characters" and "".join(letters) == "".join(heard):
         return _of_letters(letters, [segment for segment, letter in zip(segments, heard, strict=True) if letter])
-    start, end = segments[0].start, segments[-1].end
+    # a separator has the silence behind its word
+    sounds = [segment for segment, letter in zip(segments, heard, strict=True) if letter] or segments
+    start, end = sounds[0].start, sounds[-1].end
     cuts = np.concatenate([[0.0], np.cumsum(shares, dtype=np.float64)])
     edges = start + (end - start) * cuts / cuts[-1]
     return np.stack([edges[:-1], edges[1:]], axis=1)

@@ -68,6 +68,11 @@ def test_subwords_of_aligned_letters_have_the_times_of_their_letters():
     assert units_at(found, np.array([0.05, 0.3, 0.55, 0.7])).tolist() == [0, 1, -1, 3]
 
 
+def test_the_silence_behind_a_word_is_no_part_of_it():
+    found = spans(["K", "AE", "T", "EY"], [0, 0, 0, 1], "phones", LETTERS)
+    np.testing.assert_allclose(found, [[0.0, 0.5 / 3], [0.5 / 3, 1 / 3], [1 / 3, 0.5], [0.6, 0.9]])
+
+
 def test_other_phones_than_were_aligned_divide_the_word():
     found = spans(["K", "AA", "T", "S"], [0, 0, 0, 0], "phones", PHONES)
     np.testing.assert_allclose(found[:, 0], [0.1, 0.2, 0.3, 0.4])
