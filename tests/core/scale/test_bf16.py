@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from kdcompress.recipe import Recipe
 
 MORE: dict[str, dict[str, Any]] = {
+    "label_interpolation": {"lm": "letters"},
+    "lm_head": {"lm": "letters", "ctc": 0.5},
+    "representation": {"lm": "letters"},
     "codebook": {"codebooks": 2, "entries": 4},
     "inter_ctc": {"layers": [0], "own": 1.0},
     "inter_kd": {"layers": [0]},
@@ -47,11 +50,13 @@ def updates_of(recipe: Recipe, folder: Path, sureness: float) -> list[dict[str, 
     return seen
 
 
-def test_no_loss_overflows(in_processes, make_recipe, runs, tmp_path):
+def test_no_loss_overflows(in_processes, make_recipe, runs, text_model, alignment, tmp_path):
     kinds = [get_args(loss.model_fields["kind"].annotation)[0] for loss in get_args(get_args(AnyLoss)[0])]
     assert len(set(kinds)) == len(kinds) >= 17
     losses = [{"kind": kind, **MORE.get(kind, {})} for kind in kinds]
-    settings = [f"losses={json.dumps(losses)}", f"distill.teachers={runs['conventional']}"]
+    reading = {"language_models": {"letters": str(text_model)}, "alignment": str(alignment)}
+    distill = {"teachers": [str(runs["conventional"])], **reading}
+    settings = [f"losses={json.dumps(losses)}", f"distill={json.dumps(distill)}"]
     recipe = make_recipe("student", *settings, precision="bf16", accumulate=2)
 
     def job() -> list[list[dict[str, float]] | Exception]:
