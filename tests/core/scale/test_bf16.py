@@ -50,7 +50,7 @@ def updates_of(recipe: Recipe, folder: Path, sureness: float) -> list[dict[str, 
     return seen
 
 
-def test_no_loss_overflows(in_processes, make_recipe, runs, text_model, alignment, tmp_path):
+def test_no_loss_overflows(in_processes, make_recipe, runs, *, text_model, alignment, tmp_path):
     kinds = [get_args(loss.model_fields["kind"].annotation)[0] for loss in get_args(get_args(AnyLoss)[0])]
     assert len(set(kinds)) == len(kinds) >= 17
     losses = [{"kind": kind, **MORE.get(kind, {})} for kind in kinds]
