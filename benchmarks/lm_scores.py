@@ -86,10 +86,17 @@ def hear(run: TrainedRun, manifest: Path) -> Heard:
     """Log-probabilities of every item, without padding."""
     import torch
 
+    from kdcompress.data.items import Item
     from kdcompress.data.task import TASKS
+    from kdcompress_runtime.manifest import read_manifest
 
     task, network = TASKS[run.recipe.task], run.network
-    items = list(task.items(manifest, run.recipe, run.vocabulary, network.units_per_frame))
+    rate = run.recipe.frontend.units_per_second
+    # without labels: a test set may hold words that the training set does not
+    items = [
+        Item(entry, place, (), round((entry.duration or 0) * rate), 0)
+        for place, entry in enumerate(read_manifest(manifest))
+    ]
     by_place = {item.number: item.entry for item in items}
     found = Heard([], [], [], [])
     for batch in task.evaluation_batches(items, run.recipe):
