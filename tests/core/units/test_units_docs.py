@@ -22,8 +22,10 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_code_runs():
+    names: dict[str, object] = {}
     for code in blocks("python"):
-        exec(compile(code, "docs/units.md", "exec", dont_inherit=True), {})
+        exec(compile(code, "docs/units.md", "exec", dont_inherit=True), names)
+    assert "spelled" in names
 
 
 def test_every_kind_is_described():
