@@ -148,7 +148,7 @@ def test_training_takes_subwords_and_a_teacher_shares_them(make_recipe, corpus, 
 
 
 def test_too_many_subwords_end_before_the_first_update(make_recipe, corpus, tmp_path):
-    data = (SUBWORDS % (corpus["train"], corpus["dev"])).replace("6", "600")
+    data = (SUBWORDS % (corpus["train"], corpus["dev"])).replace("subwords: 6", "subwords: 600")
     with pytest.raises(VocabularyError, match="too few for more than"):
         fit(make_recipe("student", data, steps=1), tmp_path / "run")
     assert not (tmp_path / "run" / "recipe.yaml").exists()
