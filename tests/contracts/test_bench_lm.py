@@ -59,7 +59,7 @@ def test_students_of_a_part_differ_in_what_they_learn_from_alone(bench, sources,
     assert len(steps) == 2
     for step in steps:
         recipes = load_sweep(next(path for path in job.folder.glob("sweeps/*.yaml") if path.name in step.arguments[1]))
-        assert len(recipes) == len(job.methods) == 15
+        assert len(recipes) == len(job.methods) == 16
         left_out = {"name", "losses", "distill"}
         terms = [recipe.model_dump(exclude=left_out) for recipe in recipes.values()]
         assert all(one == terms[0] for one in terms)
