@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from kdcompress.text_models.top_k import top_k as top_k_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -52,14 +54,14 @@ def unit_labels(
     kept = min(top_k, len(model.inventory.symbols))
     found = []
     for text, scores in zip(spelled, model.score([text.ids for text in spelled]), strict=True):
-        log_probs, ids = scores.log_probs.reshape(len(text.ids), -1).topk(kept, dim=1) if text.ids else (None, None)
+        best = top_k_of(scores, kept) if text.ids else None
         found.append(
             UnitLabels(
                 units=np.array(text.ids, dtype=np.int64),
                 words=np.array(text.words, dtype=np.int64),
                 shares=shares_of(text, model.inventory),
-                ids=np.zeros((0, kept), np.int64) if ids is None else ids.numpy(),
-                log_probs=np.zeros((0, kept), np.float32) if log_probs is None else log_probs.float().numpy(),
+                ids=np.zeros((0, kept), np.int64) if best is None else best.ids.numpy(),
+                log_probs=np.zeros((0, kept), np.float32) if best is None else best.log_probs.numpy(),
                 states=_states(scores.states, model.state_dim) if states else None,
             )
         )
