@@ -25,6 +25,10 @@ class FeaturesConfig(Settings):
     """Frames from files, ``(frames, feature_dim)``: what the network is given of them."""
 
     task: ClassVar[Literal["features"]] = "features"
+    measure: ClassVar[str] = "s"
+    longest: ClassVar[float] = 30.0
+    augments: ClassVar[frozenset[str]] = frozenset({"lead_in_s", "speed", "spec"})
+
     kind: Literal["features"] = "features"
     """The frontend for items that are features already."""
     feature_dim: int = Field(ge=1, le=4096)

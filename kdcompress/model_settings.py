@@ -22,11 +22,29 @@ class EncoderConfig(Settings):
     """Inner width of a block over its outer width."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Dropout inside a block."""
+    channels: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Maps of 2-D convolutions in front of the blocks, two or more; each halves the bins (rows of an image), and the
+    first two divide time. None: one convolution over time."""
+    block: Literal["convolution", "attention", "both", "recurrent"] = "convolution"
+    """What a block is: a separable convolution, self-attention, the one and then the other, or an LSTM that reads both
+    ways (with ``channels``: CRNN)."""
+    heads: int = Field(default=4, ge=1)
+    """Attention heads of a block."""
+    token_depth: int = Field(default=2, ge=0)
+    """Blocks of attention over source tokens, before each becomes several frames; for task translation."""
+
+    newer: ClassVar[frozenset[str]] = frozenset({"channels", "block", "heads", "token_depth"})
 
     @model_validator(mode="after")
     def _check(self) -> EncoderConfig:
         if self.kernel % 2 == 0:
             raise ValueError("kernel must be odd: a full-context block looks equally far both ways")
+        if len(self.channels) == 1:
+            raise ValueError("channels are none, or two and more: the first two divide time")
+        if self.width % self.heads and self.block in {"attention", "both"}:
+            raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
+        if self.width % 2 and self.block == "recurrent":
+            raise ValueError(f"width {self.width} is odd: each direction of a recurrent block gives half of it")
         return self
 
 
@@ -37,6 +55,19 @@ class ConventionalConfig(Settings):
 
     kind: Literal["conventional"]
     """Selects this teacher."""
+    subsampling_factor: int = Field(default=4, ge=1)
+    """Feature frames for one output frame."""
+    encoder: EncoderConfig = EncoderConfig()
+    """The network under the head."""
+
+
+class FullContextConfig(Settings):
+    """A student that takes whole inputs: text lines, sentences, short recordings."""
+
+    sees_labels: ClassVar[bool] = False
+
+    kind: Literal["full_context"]
+    """Selects this student."""
     subsampling_factor: int = Field(default=4, ge=1)
     """Feature frames for one output frame."""
     encoder: EncoderConfig = EncoderConfig()
@@ -267,7 +298,9 @@ def _too_far(lookahead: int, depth: int, kernel: int) -> str:
 
 
 StudentConfig = SeparableConvConfig | CnnConfig | ChunkedConformerConfig
-"""What a student's ``model`` section can be."""
+"""What the ``model`` section of a student can be that streams."""
+WholeStudentConfig = FullContextConfig
+"""What the ``model`` section of a student can be that takes whole inputs."""
 TeacherConfig = ConventionalConfig | OracleConfig | VggConfig | LstmConfig
 """What a teacher's ``model`` section can be."""
-ModelConfig = Annotated[StudentConfig | TeacherConfig, Field(discriminator="kind")]
+ModelConfig = Annotated[StudentConfig | WholeStudentConfig | TeacherConfig, Field(discriminator="kind")]

@@ -22,6 +22,10 @@ class Frontend(nn.Module, ABC):
     """Size of the last axis of the features."""
     units_per_feature: int
     """Input units (samples) for one feature frame."""
+    features_per_unit: int = 1
+    """Feature frames for one input unit, where there are several: source tokens, whose states are upsampled."""
+    symbols: int | None = None
+    """Number of ids, where a feature is the id of a symbol ``(N, T, 1)``; None where features are measured."""
     late_features: int = 0
     """Feature frames by which a feature comes later than the part of the input that it is about."""
 
@@ -36,6 +40,11 @@ class Frontend(nn.Module, ABC):
     @abstractmethod
     def step(self, inputs: Tensor, states: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Turn a piece of input into features ``(N, T, F)`` and the next states."""
+
+    def noise_like(self, features: Tensor, generator: torch.Generator) -> Tensor:
+        """Features ``(N, T, F)`` that say nothing: Gaussian noise with the mean and deviation of each bin."""
+        noise = torch.randn(features.shape, generator=generator).to(features)
+        return features.mean(dim=(0, 1)) + features.std(dim=(0, 1)) * noise
 
 
 class Outputs(NamedTuple):
@@ -64,12 +73,12 @@ class CtcNetwork(nn.Module, ABC):
 
     @property
     def units_per_frame(self) -> int:
-        """Input units (samples) for one output frame."""
+        """Input units (samples) for one output frame; for ``features_per_unit`` of them where a frontend upsamples."""
         return self.frontend.units_per_feature * self.subsampling_factor
 
     def frame_lens(self, input_lens: Tensor) -> Tensor:
         """Output frames for each input length; an incomplete last frame counts."""
-        return (input_lens + self.units_per_frame - 1) // self.units_per_frame
+        return (input_lens * self.frontend.features_per_unit + self.units_per_frame - 1) // self.units_per_frame
 
     @torch.no_grad()
     def features(self, inputs: Tensor) -> Tensor:

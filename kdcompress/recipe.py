@@ -9,8 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from kdcompress.data.image_augment import ImageAugment  # noqa: TC001 (pydantic needs it at run time)
 from kdcompress.data.text import Units  # noqa: TC001 (pydantic needs it at run time)
 from kdcompress.feature_frontend import FeaturesConfig
+from kdcompress.image_frontend import ImageConfig
 from kdcompress.labels.settings import AnyLabels  # noqa: TC001 (pydantic needs it at run time)
 from kdcompress.losses import AnyLoss  # noqa: TC001 (pydantic needs it at run time)
 from kdcompress.losses.ctc import CtcLoss
@@ -19,6 +21,7 @@ from kdcompress.model_settings import ModelConfig, StudentConfig
 from kdcompress.quantization_aware import QuantizationAware  # noqa: TC001 (pydantic needs it at run time)
 from kdcompress.settings import Settings
 from kdcompress.teachers.ensemble import AnyCombination, Single
+from kdcompress.token_frontend import TokensConfig
 
 SUBWORDS = 256
 """Symbols of ``units: subwords`` unless told otherwise."""
@@ -37,8 +40,9 @@ class DataConfig(Settings):
     (byte-pair encoding), are; those of the teacher or of ``init`` where there is one."""
     subwords: int = Field(default=SUBWORDS, ge=2)
     """How many symbols ``units: subwords`` has besides the blank, the characters among them."""
-    max_duration: float = Field(default=30.0, gt=0)
-    """Longest item in seconds; a longer one is an error (or left out, see ``on_unusable``)."""
+    max_duration: float | None = Field(default=None, gt=0)
+    """Longest item: seconds; columns of an image; tokens of a source sentence. A longer one is an error (or left out,
+    see ``on_unusable``). Left out: 30 s, 2000 columns, 200 tokens."""
     on_unusable: Literal["error", "skip"] = "error"
     """What to do with an item that is too long, or whose text needs more frames than its input has."""
     workers: int = Field(default=0, ge=0, le=256)
@@ -99,6 +103,8 @@ class AugmentConfig(Settings):
     """Background noise; none if left out."""
     spec: SpecAugment | None = SpecAugment()
     """Feature masks; ``null`` switches them off."""
+    image: ImageAugment | None = None
+    """What happens to images of text lines; nothing if left out."""
 
     @model_validator(mode="after")
     def _check(self) -> AugmentConfig:
@@ -109,11 +115,27 @@ class AugmentConfig(Settings):
                 raise ValueError(f"{name} runs from low to high, found {[low, high]}")
         return self
 
+    def check_for(self, task: str, augments: frozenset[str]) -> None:
+        """Refuse what has no effect on the items of a task.
+
+        Raises:
+            ValueError: a key that ``augments`` does not name is set, and not to what changes nothing.
+        """
+        plain, nothing = AugmentConfig(), {"lead_in_s": (0.0, 0.0), "speed": (1.0,), "gain_db": (0.0, 0.0)}
+        for name in type(self).model_fields:
+            found = getattr(self, name)
+            if name not in augments and found not in (getattr(plain, name), nothing.get(name)):
+                raise ValueError(f"augment.{name} does nothing to the items of task {task}; remove it")
+
 
 class LogMelConfig(Settings):
     """Kaldi's povey log-mel filterbank; it becomes part of the exported graph."""
 
     task: ClassVar[Literal["speech"]] = "speech"
+    measure: ClassVar[str] = "s"
+    longest: ClassVar[float] = 30.0
+    augments: ClassVar[frozenset[str]] = frozenset({"lead_in_s", "speed", "gain_db", "noise", "spec"})
+
     kind: Literal["log_mel"] = "log_mel"
     """The frontend for speech."""
     sample_rate: int = Field(default=16000, ge=4000, le=48000)
@@ -157,10 +179,14 @@ def _frontend_kind(found: object) -> str:
 
 
 AnyFrontend = Annotated[
-    Annotated[LogMelConfig, Tag("log_mel")] | Annotated[FeaturesConfig, Tag("features")],
+    Annotated[LogMelConfig, Tag("log_mel")]
+    | Annotated[FeaturesConfig, Tag("features")]
+    | Annotated[ImageConfig, Tag("image")]
+    | Annotated[TokensConfig, Tag("tokens")],
     Discriminator(_frontend_kind),
 ]
-"""Each says which ``task`` it is for, how its inputs are counted, and their ``sample_rate``, if they are audio."""
+"""Each says which ``task`` it is for, how its inputs are counted and called (``units_per_second``, ``measure``), how long
+they may be (``longest``), what of ``augment`` changes them, and their ``sample_rate``, if they are audio."""
 
 
 class TrainConfig(Settings):
@@ -226,6 +252,8 @@ class DistillConfig(Settings):
         return self
 
 
+UNHEARD = ("gain_db", "image")
+"""Keys of ``augment`` that are not written down for tasks that they do nothing to."""
 TEACHER_SHARE = 0.9
 """Weight of the teacher beside CTC where a recipe names no losses; measured, see ``docs/methods.md``."""
 
@@ -244,8 +272,8 @@ class Recipe(Settings):
     """Version of the recipe format, ``schema: 1`` in the file."""
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
     """Short name, used in tables."""
-    task: Literal["speech", "features"] = "speech"
-    """What the inputs are: recordings, or frames of features."""
+    task: Literal["speech", "features", "scene_text", "translation"] = "speech"
+    """What the inputs are: recordings, frames of features, images of text lines, or sentences."""
     seed: int = Field(default=1, ge=0)
     """Weights, order, augmentation: everything random follows from it."""
     data: DataConfig
@@ -279,11 +307,12 @@ class Recipe(Settings):
                 f"task is {self.task}, and frontend.kind {self.frontend.kind} is for task {self.frontend.task}; "
                 "change one of them"
             )
-        if self.frontend.sample_rate is None:
-            if self.augment.noise:
-                raise ValueError(f"augment.noise is mixed into recordings, and task {self.task} has none; remove it")
-            if self.augment.gain_db not in {AugmentConfig().gain_db, (0.0, 0.0)}:
-                raise ValueError(f"augment.gain_db is for recordings, and task {self.task} has none; remove it")
+        self.augment.check_for(self.task, self.frontend.augments)
+        if self.frontend.kind == "tokens" and self.model.subsampling_factor != 1:
+            raise ValueError(
+                f"model.subsampling_factor is {self.model.subsampling_factor}, and nothing is left out of a sentence; "
+                "set it to 1"
+            )
         return self
 
     @model_validator(mode="after")
@@ -326,6 +355,11 @@ class Recipe(Settings):
                 f"distill.language_models: no loss learns from {unread[0]!r}; add an lm_head, or remove it"
             )
 
+    @property
+    def longest(self) -> float:
+        """``data.max_duration``, or what suits the task."""
+        return self.frontend.longest if self.data.max_duration is None else self.data.max_duration
+
     def dumps(self) -> str:
         """Return the resolved recipe as YAML; ``load_recipe`` reads it back.
 
@@ -339,9 +373,12 @@ class Recipe(Settings):
             without["distill"] = {"language_models", "alignment", "top_k"}
         if not self.data.workers:
             without["data"] |= {"workers"}
-        if self.frontend.sample_rate is None:
-            without["augment"] = {"gain_db"}
+        without["augment"] = {
+            name for name in AugmentConfig.model_fields if name not in self.frontend.augments and name in UNHEARD
+        }
         plain = TrainConfig()
         newer = ("batch_seconds", "accumulate", "activation_checkpointing")
         without["train"] = {key for key in newer if getattr(self.train, key) == getattr(plain, key)}
-        return yaml.safe_dump(self.model_dump(mode="json", by_alias=True, exclude=without), sort_keys=False)
+        tree = self.model_dump(mode="json", by_alias=True, exclude=without)
+        tree["data"]["max_duration"] = self.longest
+        return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)

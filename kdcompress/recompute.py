@@ -13,8 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from kdcompress.conformer_layers import ConformerBlock
-from kdcompress.layers import DenseConvBlock, FeatureMaps, SeparableConvBlock, Subsampling
-from kdcompress.teachers.lstm import BothWays
+from kdcompress.layers import BothWays, DenseConvBlock, FeatureMaps, SeparableConvBlock, Subsampling
 from kdcompress.teachers.oracle import FusionBlock, LabelBlock
 
 if TYPE_CHECKING:

@@ -13,11 +13,13 @@ from safetensors.torch import load_file
 from kdcompress.errors import RunError
 from kdcompress.feature_frontend import FeatureFrontend, FeaturesConfig
 from kdcompress.frontend import LogMel
-from kdcompress.model_settings import StudentConfig
+from kdcompress.image_frontend import ImageConfig, ImageFrontend
+from kdcompress.model_settings import StudentConfig, WholeStudentConfig
 from kdcompress.recipe_file import load_recipe
 from kdcompress.students import build_student
 from kdcompress.students.base import Student
 from kdcompress.teachers import build_teacher
+from kdcompress.token_frontend import TokenFrontend, TokensConfig
 from kdcompress_runtime.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -82,13 +84,20 @@ class TrainedRun:
 
 def build_frontend(config: AnyFrontend) -> Frontend:
     """Build what turns raw inputs into features."""
-    return FeatureFrontend(config) if isinstance(config, FeaturesConfig) else LogMel(config)
+    match config:
+        case FeaturesConfig():
+            return FeatureFrontend(config)
+        case ImageConfig():
+            return ImageFrontend(config)
+        case TokensConfig():
+            return TokenFrontend(config)
+    return LogMel(config)
 
 
 def build_network(recipe: Recipe, num_tokens: int) -> CtcNetwork:
     """Build the network of a recipe with fresh weights."""
     frontend = build_frontend(recipe.frontend)
-    if isinstance(recipe.model, StudentConfig):
+    if isinstance(recipe.model, StudentConfig | WholeStudentConfig):
         return build_student(recipe.model, frontend, num_tokens)
     return build_teacher(recipe.model, frontend, num_tokens)
 

@@ -32,24 +32,30 @@ def load_teachers(recipe: Recipe, loaded: Loaded) -> tuple[Teacher, ...]:
     """Read the teachers; none without ``distill``.
 
     Raises:
-        RunError, TeacherError, LabelStoreError: one of them cannot be read, or knows other data.
-        RecipeError: a schedule by accuracy over a teacher that has seen the answer.
+        RunError, TeacherError, LabelStoreError: one of them cannot be read.
     """
     if recipe.distill is None:
         return ()
     for path in recipe.distill.teachers:
         if path not in loaded:
             loaded[path] = open_teacher(path)
-    teachers = tuple(loaded[path] for path in recipe.distill.teachers)
-    if not teachers:
-        return ()
+    return tuple(loaded[path] for path in recipe.distill.teachers)
+
+
+def check_teachers(recipe: Recipe, teachers: Sequence[Teacher]) -> None:
+    """Refuse teachers that cannot teach this.
+
+    Raises:
+        MismatchError, LabelStoreError: one knows other inputs or other data.
+        RecipeError: a schedule by accuracy over a teacher that has seen the answer.
+    """
     for teacher in teachers:
         teacher.check(recipe)
-    try:
-        recipe.distill.combine.check_errors(dev_errors(teachers))
-    except ValueError as error:
-        raise RecipeError(f"distill.combine: {error}") from error
-    return teachers
+    if recipe.distill and teachers:
+        try:
+            recipe.distill.combine.check_errors(dev_errors(teachers))
+        except ValueError as error:
+            raise RecipeError(f"distill.combine: {error}") from error
 
 
 def bridged(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdcompress.errors import RunError
 from kdcompress.metrics import read_metrics
+from kdcompress.sources import frame_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,12 +154,8 @@ def _check_comparable(run: TrainedRun, twin: TrainedRun) -> None:
             f"{run.folder.path} and {twin.folder.path} were measured on different dev manifests; "
             "train both with the same data.dev"
         )
-    if _frame_ms(run) != _frame_ms(twin) or run.vocabulary.symbols != twin.vocabulary.symbols:
+    if frame_of(run.recipe) != frame_of(twin.recipe) or run.vocabulary.symbols != twin.vocabulary.symbols:
         raise RunError(
             f"{run.folder.path} and {twin.folder.path} differ in the length of a frame or in their tokens; "
             "a twin is the same but for what it sees"
         )
-
-
-def _frame_ms(run: TrainedRun) -> float:
-    return run.recipe.frontend.frame_shift_ms * run.network.subsampling_factor

@@ -22,7 +22,7 @@ from kdcompress.losses.base import Head
 from kdcompress.parallel import processes, take_from_main
 from kdcompress.recompute import recompute_blocks
 from kdcompress.run import RunFolder, TrainedRun, build_network, load_run
-from kdcompress.sources import bridged, frame_of, load_teachers, rates_of, tell
+from kdcompress.sources import bridged, check_teachers, frame_of, load_teachers, rates_of, tell
 from kdcompress.start import shaped_by_tokens, start_encoder_from, start_from
 from kdcompress.sync_norm import synchronise_norms
 from kdcompress.text_sources import open_text_sources
@@ -96,7 +96,7 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
     _check_loop(recipe, accelerator.num_processes)
     chosen = recipe.init or recipe.init_encoder
     start = load_run(chosen) if chosen else None
-    vocabulary, sources, texts = _taught(recipe, start, {} if loaded is None else loaded)
+    recipe, vocabulary, sources, texts = _taught(recipe, start, {} if loaded is None else loaded)
     if accelerator.is_main_process:
         tell(sources)
     set_seed(recipe.seed)
@@ -140,13 +140,16 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
 
 def _taught(
     recipe: Recipe, start: TrainedRun | None, loaded: Loaded
-) -> tuple[Vocabulary, tuple[Source, ...], TextTeachers | None]:
-    """Tokens of the run, and who teaches them."""
+) -> tuple[Recipe, Vocabulary, tuple[Source, ...], TextTeachers | None]:
+    """The recipe with what the data tell of its inputs, the tokens of the run, and who teaches them."""
     teachers, models = load_teachers(recipe, loaded), open_text_sources(recipe)
+    known = [teacher.frontend for teacher in teachers if teacher.frontend is not None]
+    recipe = TASKS[recipe.task].resolved(recipe, [*([start.recipe.frontend] if start else []), *known])
+    check_teachers(recipe, teachers)
     needed = indispensable(_training_texts(recipe), recipe.data.units)
     vocabulary = _vocabulary(recipe, [*_tokens_of_teachers(teachers), *_tokens_of_models(models)], start, needed)
     sources = bridged(recipe, teachers, vocabulary, needed)
-    return vocabulary, sources, text_teachers(recipe, models, vocabulary, frame_of(recipe))
+    return recipe, vocabulary, sources, text_teachers(recipe, models, vocabulary, frame_of(recipe))
 
 
 def _tokens_of_teachers(teachers: Sequence[Teacher]) -> list[tuple[str, Vocabulary]]:
@@ -249,7 +252,9 @@ def _first(
 
 
 def _set_feature_statistics(network: CtcNetwork, batches: StepBatches, steps: int, device: torch.device) -> None:
-    """Fix the feature normalisation from the first training batches, padding left out."""
+    """Fix the feature normalisation from the first training batches, padding left out; ids have none."""
+    if network.frontend.symbols is not None:
+        return
     count, total, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for batch in _first(batches, network, min(STATISTICS_BATCHES, steps), device, STATISTICS_FRAMES):
         features = network.features(batch.inputs)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from kdcompress.teachers.lstm import BothWays
+from kdcompress.layers import BothWays
 from kdcompress_export.convert import OPSET
 from kdcompress_export.errors import GraphError
 

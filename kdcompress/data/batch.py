@@ -42,6 +42,8 @@ class Batch:
     """Hz of ``inputs``; None for inputs that are no audio."""
     words: tuple[str, ...] = ()
     """References in words, where ``texts`` are phones or the like; see ``wording``. Empty: they are ``texts``."""
+    sources: tuple[str, ...] = ()
+    """Inputs as the manifest gives them, where they are sentences."""
     others: Mapping[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """Inputs and their lengths at the other sample rates that teachers hear at."""
 
@@ -72,6 +74,7 @@ class Batch:
             items=self.items[chosen],
             times=self.times[chosen],
             words=self.words[chosen],
+            sources=self.sources[chosen],
             others={rate: (inputs[chosen], lens[chosen]) for rate, (inputs, lens) in self.others.items()},
         )
 
@@ -106,6 +109,7 @@ def collate(
     streams: Sequence[int] | None = None,
     sample_rate: int | None = None,
     words: Sequence[str] = (),
+    sources: Sequence[str] = (),
     others: Mapping[int, Sequence[NDArray[np.float32]]] | None = None,
 ) -> Batch:
     """Pad inputs (along their first axis) and labels to the longest of the batch; no ``times``: as in the manifest."""
@@ -124,6 +128,7 @@ def collate(
         times=torch.tensor(times or [(1.0, 0.0)] * len(inputs), dtype=torch.float64),
         sample_rate=sample_rate,
         words=tuple(words),
+        sources=tuple(sources),
         others={
             rate: (_padded(heard), torch.tensor([len(item) for item in heard]))
             for rate, heard in (others or {}).items()

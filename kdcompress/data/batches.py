@@ -107,17 +107,21 @@ def items_of(
     *,
     kind: str,
     seconds: Callable[[ManifestEntry], float],
+    frames_per_unit: int = 1,
 ) -> Items:
     """Items of a manifest whose inputs are of one kind; see ``load_items`` for the errors.
 
-    ``keep`` is a folder where the next start finds what one pass over a long manifest told.
+    ``keep`` is a folder where the next start finds what one pass over a long manifest told; ``seconds`` measures an
+    entry whose line does not tell its duration, in the unit of ``data.max_duration``.
     """
     limits = Limits(
         text_units=recipe.data.units,
         units_per_second=recipe.frontend.units_per_second,
         units_per_frame=units_per_frame,
-        max_duration=recipe.data.max_duration,
+        max_duration=recipe.longest,
         on_unusable=recipe.data.on_unusable,
+        frames_per_unit=frames_per_unit,
+        measure=recipe.frontend.measure,
     )
     index = index_file(keep, manifest) if keep and is_long(manifest) else None
     return load_items(manifest, vocabulary, limits, kind=kind, seconds=seconds, index=index)

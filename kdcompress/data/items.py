@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, overload
 from kdcompress.data.index import Index, Summary, lines_at, open_index, packed, read_lines
 from kdcompress.data.text import Encoder, frames_needed
 from kdcompress.errors import TargetTooLongError
-from kdcompress_runtime.errors import AudioError, ManifestError
+from kdcompress_runtime.errors import InputError, ManifestError
 from kdcompress_runtime.manifest import ManifestEntry, fingerprinted, parse_line
 
 if TYPE_CHECKING:
@@ -113,9 +113,21 @@ class Limits:
     units_per_frame: int
     """Input units for an output frame."""
     max_duration: float
-    """Longest item in seconds."""
+    """Longest item, in ``measure``."""
     on_unusable: str
     """``error``, or ``skip`` with a warning that counts."""
+    frames_per_unit: int = 1
+    """Output frames for ``units_per_frame`` input units."""
+    measure: str = "s"
+    """What lengths are counted in, for messages."""
+
+    def frames(self, units: int) -> int:
+        """Output frames of so many input units."""
+        return -(-units * self.frames_per_unit // self.units_per_frame)
+
+    def units(self, frames: int) -> int:
+        """Fewest whole input units of so many output frames."""
+        return -(-frames * self.units_per_frame // self.frames_per_unit)
 
 
 def load_items(
@@ -142,7 +154,7 @@ def load_items(
 
     Raises:
         TargetTooLongError: a reference needs more frames than its input has (``on_unusable`` is ``error``).
-        AudioError: an item is too long (likewise).
+        InputError: an item is too long (likewise).
         ManifestError, VocabularyError: the manifest or a text cannot be used; or nothing is left.
     """
     encode = Encoder(vocabulary, limits.text_units)
@@ -208,7 +220,7 @@ class _Survey:
         labels = self.encode(entry.text, where=f"{self.manifest}, item {entry.id}")
         duration = self.seconds(entry) if entry.duration is None else entry.duration
         length = round(duration * self.limits.units_per_second)
-        item = Item(entry, number, labels, length, frames_needed(labels) * self.limits.units_per_frame)
+        item = Item(entry, number, labels, length, self.limits.units(frames_needed(labels)))
         problem = _problem(item, duration, self.limits)
         if problem is None:
             return item
@@ -220,10 +232,12 @@ class _Survey:
 
 def _problem(item: Item, duration: float, limits: Limits) -> Exception | None:
     if duration > limits.max_duration:
-        return AudioError(f"{duration:.1f} s is longer than data.max_duration {limits.max_duration:.1f} s")
-    frames = -(-item.units // limits.units_per_frame)
-    if frames * limits.units_per_frame < item.min_units:
-        needed = item.min_units // limits.units_per_frame
+        measure = limits.measure
+        return InputError(
+            f"{duration:.1f} {measure} is longer than data.max_duration {limits.max_duration:.1f} {measure}"
+        )
+    needed, frames = frames_needed(item.labels), limits.frames(item.units)
+    if frames < needed:
         return TargetTooLongError(f"the reference needs {needed} frames, the input has {frames}")
     return None
 

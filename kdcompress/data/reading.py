@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kdcompress_runtime.audio import decode_audio, read_audio
 from kdcompress_runtime.byte_range import ByteRange, check_length, has_scheme, parse_byte_range, read_range
 from kdcompress_runtime.errors import AudioError, AudioFileNotFoundError, MissingDependencyError
+from kdcompress_runtime.images import decode_image, read_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +30,19 @@ def read_samples(source: str, sample_rate: int | None = None) -> tuple[NDArray[n
     if has_scheme(source):
         return decode_audio(read_bytes(source), source, sample_rate)
     return read_audio(source, sample_rate)
+
+
+def read_pixels(source: str, channels: int = 1) -> NDArray[np.uint8]:
+    """Read an image ``(H, W, channels)`` uint8 from wherever it is; an object store is asked once.
+
+    Raises:
+        ImageNotFoundError, ImageError: see ``read_image``.
+        AudioFileNotFoundError, AudioError: the store does not give it.
+        MissingDependencyError: Pillow, or what reads such addresses, is not installed.
+    """
+    if has_scheme(source):
+        return decode_image(read_bytes(source), source, channels)
+    return read_image(source, channels)
 
 
 def read_bytes(source: str) -> bytes:

@@ -6,7 +6,6 @@ the order in which they were merged. Nothing else is kept.
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
 
 from kdcompress.errors import VocabularyError
@@ -14,11 +13,13 @@ from kdcompress_runtime.errors import MissingDependencyError
 from kdcompress_runtime.vocabulary import WORD_SEPARATOR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 
-def train_subwords(texts: Iterable[str], count: int) -> list[str]:
+def train_subwords(texts: Iterable[str], count: int, key: str = "data.subwords") -> list[str]:
     """Learn ``count`` symbols: the characters of ``texts`` and ``▁``, sorted, then the merges in order.
+
+    ``key`` names the setting in messages.
 
     Raises:
         VocabularyError: the texts are all empty, give fewer symbols, or have more characters than that.
@@ -30,40 +31,23 @@ def train_subwords(texts: Iterable[str], count: int) -> list[str]:
     characters = len(set().union(*words))
     if characters > count:
         raise VocabularyError(
-            f"data.subwords is {count}, but the training texts have {characters} characters with {WORD_SEPARATOR}; "
+            f"{key} is {count}, but the training texts have {characters} characters with {WORD_SEPARATOR}; "
             "raise it, or normalise the texts"
         )
     symbols = _merged(words, count)
     if len(symbols) < count:
         raise VocabularyError(
-            f"data.subwords is {count}, but the training texts are too few for more than {len(symbols)}; "
+            f"{key} is {count}, but the training texts are too few for more than {len(symbols)}; "
             "lower it, or train on more texts"
         )
     return symbols
-
-
-def split_word(word: str, ids: Mapping[str, int]) -> list[str]:
-    """Symbols of one word, which begins with ``▁``: of neighbours that make a symbol, the lowest id first, to the end.
-
-    Characters that are no symbols stay as they are; the caller finds them missing.
-    """
-    parts = list(word)
-    while True:
-        joined = (left + right for left, right in itertools.pairwise(parts))
-        found = [(ids[symbol], place) for place, symbol in enumerate(joined) if symbol in ids]
-        if not found:
-            return parts
-        place = min(found)[1]
-        parts[place : place + 2] = [parts[place] + parts[place + 1]]
 
 
 def _merged(words: list[str], count: int) -> list[str]:
     try:
         from tokenizers import Tokenizer, models, trainers
     except ImportError as error:
-        raise MissingDependencyError(
-            "data.units subwords needs the package tokenizers; install kdcompress[train]"
-        ) from error
+        raise MissingDependencyError("subwords need the package tokenizers; install kdcompress[train]") from error
     tokenizer = Tokenizer(models.BPE())
     # No pre-tokenizer: a word is what str.split says, as for the other units.
     tokenizer.train_from_iterator(words, trainers.BpeTrainer(vocab_size=count, show_progress=False))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Literal
 
-from kdcompress.data.subwords import split_word, train_subwords
+from kdcompress.data.subwords import train_subwords
 from kdcompress.errors import VocabularyError
 from kdcompress_runtime.manifest import read_manifest
+from kdcompress_runtime.subwords import split_word
 from kdcompress_runtime.vocabulary import WORD_SEPARATOR, Vocabulary
 
 if TYPE_CHECKING:

@@ -87,7 +87,7 @@ class Answers:
 
     def _too_long(self, seconds: float, entry: ManifestEntry) -> bool:
         """Whether to leave an item out."""
-        longest = self.recipe.data.max_duration
+        longest = self.recipe.longest
         if seconds <= longest:
             return False
         if self.recipe.data.on_unusable == "skip":

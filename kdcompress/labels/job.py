@@ -80,7 +80,7 @@ def open_job(recipe: Recipe, output: Path, shard_items: int = SHARD_ITEMS, devic
             "task": recipe.task,
             "sample_rate": info.sample_rate,
             "augmentation": AUGMENTATION,
-            "max_duration": recipe.data.max_duration,
+            "max_duration": recipe.longest,
         },
         shard_items=shard_items,
     )

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdcompress.data.subwords import split_word
 from kdcompress_runtime.errors import LanguageModelError, LanguageModelNotFoundError
 from kdcompress_runtime.lm.arpa import GZIP
 from kdcompress_runtime.lm.base import BOS, EOS, UNK
 from kdcompress_runtime.manifest import read_manifest
+from kdcompress_runtime.subwords import split_word
 from kdcompress_runtime.vocabulary import WORD_SEPARATOR
 
 if TYPE_CHECKING:

@@ -6,24 +6,27 @@ from typing import TYPE_CHECKING
 
 from kdcompress.students.chunked_conformer import ChunkedConformerStudent
 from kdcompress.students.cnn import CnnStudent
+from kdcompress.students.full_context import FullContextStudent
 from kdcompress.students.separable_conv import SeparableConvStudent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kdcompress.model_settings import StudentConfig
-    from kdcompress.network import Frontend
-    from kdcompress.students.base import Student
+    from kdcompress.model_settings import StudentConfig, WholeStudentConfig
+    from kdcompress.network import CtcNetwork, Frontend
 
-STUDENTS: dict[str, Callable[..., Student]] = {
+    AnyStudent = StudentConfig | WholeStudentConfig
+
+STUDENTS: dict[str, Callable[..., CtcNetwork]] = {
     "separable_conv": SeparableConvStudent,
     "cnn": CnnStudent,
     "chunked_conformer": ChunkedConformerStudent,
+    "full_context": FullContextStudent,
 }
 """By the ``kind`` of a recipe's ``model`` section."""
 
 
-def build_student(config: StudentConfig, frontend: Frontend, num_tokens: int) -> Student:
+def build_student(config: AnyStudent, frontend: Frontend, num_tokens: int) -> CtcNetwork:
     """Build the student that ``config.kind`` names, with fresh weights.
 
     Args:

@@ -87,7 +87,7 @@ def leak_report(
     for batch in (item.to(device) for item in batches):
         features, lens = network.features(batch.inputs), network.frame_lens(batch.input_lens)
         texts = _reader(network, lens, vocabulary)
-        noise = _noise_like(features, generator)
+        noise = network.frontend.noise_like(features, generator)
         _collect(words, "noise_source", batch.texts, texts(noise, batch))
         _collect(words, "shuffled_frames", batch.texts, texts(_shuffled(features, lens, network, generator), batch))
         if sees_labels:
@@ -135,12 +135,6 @@ def _share(pairs: Sequence[tuple[str, str]]) -> float:
         return 0.0
     counts = jiwer.process_words([reference for reference, _ in kept], [hypothesis for _, hypothesis in kept])
     return 100 * counts.hits / (counts.hits + counts.substitutions + counts.deletions)
-
-
-def _noise_like(features: Tensor, generator: torch.Generator) -> Tensor:
-    """Gaussian noise with the mean and deviation of each feature bin."""
-    noise = torch.randn(features.shape, generator=generator).to(features)
-    return features.mean(dim=(0, 1)) + features.std(dim=(0, 1)) * noise
 
 
 def _shuffled(features: Tensor, lens: Tensor, network: CtcNetwork, generator: torch.Generator) -> Tensor:

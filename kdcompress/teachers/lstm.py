@@ -8,33 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from kdcompress.layers import Subsampling, frame_mask
+from kdcompress.layers import BothWays, Subsampling, frame_mask
 from kdcompress.network import CtcNetwork, Outputs
 
 if TYPE_CHECKING:
     from kdcompress.model_settings import LstmConfig
     from kdcompress.network import Frontend
-
-
-class BothWays(nn.Module):
-    """An LSTM from the start of each item and one from its end, side by side, then a layer norm.
-
-    Without the norm CTC stays at "all blank" for hundreds of updates. Items are turned round by hand and not packed:
-    on a CPU, training on packed sequences takes three times as long.
-    """
-
-    def __init__(self, inputs: int, cells: int) -> None:
-        super().__init__()
-        self.onward = nn.LSTM(inputs, cells, batch_first=True)
-        self.homeward = nn.LSTM(inputs, cells, batch_first=True)
-        self.norm = nn.LayerNorm(2 * cells)
-
-    def forward(self, frames: Tensor, turned: Tensor) -> Tensor:
-        """``(N, T, C)`` to ``(N, T, 2 * cells)``; ``turned (N, T)`` says which frame is at t in the other order."""
-        onward, _ = self.onward(frames)
-        back, _ = self.homeward(_reordered(frames, turned))
-        normed: Tensor = self.norm(torch.cat([onward, _reordered(back, turned)], dim=2))
-        return normed
 
 
 class LstmTeacher(CtcNetwork):
@@ -67,7 +46,3 @@ class LstmTeacher(CtcNetwork):
             frames = self.dropout(layer(frames, turned)) * inside[..., None]
             hidden.append(frames)
         return Outputs(self.head(frames).float().log_softmax(dim=2), tuple(hidden))
-
-
-def _reordered(frames: Tensor, order: Tensor) -> Tensor:
-    return frames.gather(1, order[..., None].expand_as(frames))

@@ -9,16 +9,16 @@ in full: this is the reconstruction of the project's notes, called by the paper'
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from kdcompress.attention import Attention, FeedForward, sinusoids
+from kdcompress.full_context import FullContextEncoder
 from kdcompress.layers import frame_mask
 from kdcompress.network import CtcNetwork, Outputs
-from kdcompress.teachers.conventional import FullContextEncoder
 
 if TYPE_CHECKING:
     from kdcompress.model_settings import OracleConfig
@@ -32,7 +32,7 @@ class OracleTeacher(CtcNetwork):
         super().__init__(frontend, config.subsampling_factor)
         width = config.encoder.width
         self.config = config
-        self.encoder = FullContextEncoder(config.encoder, frontend.feature_dim, config.subsampling_factor)
+        self.encoder = FullContextEncoder(config.encoder, frontend, config.subsampling_factor)
         self.mask_id = num_tokens  # a row of its own; blank and padding never reach the keys
         self.embedding = nn.Embedding(num_tokens + 1, width)
         self.label_encoder = nn.ModuleList(
@@ -123,40 +123,3 @@ class LabelBlock(nn.Module):
         target = target + self.attention(target, target, padded)
         encoded: Tensor = target + self.feed_forward(target)
         return encoded
-
-
-class Attention(nn.Module):
-    """Layer-normed queries, multi-head attention, dropout."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.attention = nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, queries: Tensor, keys: Tensor, padded: Tensor) -> Tensor:
-        """``(N, T, C)`` attends to ``(N, U, C)``; ``padded (N, U)`` is True where a key is left out."""
-        attended, _ = self.attention(self.norm(queries), keys, keys, key_padding_mask=padded, need_weights=False)
-        dropped: Tensor = self.dropout(attended)
-        return dropped
-
-
-class FeedForward(nn.Sequential):
-    """Layer norm, four times the width, ReLU, back."""
-
-    def __init__(self, width: int, dropout: float) -> None:
-        super().__init__(
-            nn.LayerNorm(width),
-            nn.Linear(width, 4 * width),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(4 * width, width),
-            nn.Dropout(dropout),
-        )
-
-
-def sinusoids(length: int, width: int) -> Tensor:
-    """Sinusoidal positions ``(length, width)``, float32 (Vaswani et al., arXiv 1706.03762)."""
-    positions = torch.arange(length, dtype=torch.float32)[:, None]
-    rates = torch.exp(torch.arange(0, width, 2, dtype=torch.float32) * (-math.log(10000.0) / width))
-    return torch.stack([torch.sin(positions * rates), torch.cos(positions * rates)], dim=2).flatten(1)[:, :width]

@@ -29,6 +29,7 @@ class RunTeacher(Teacher):
     def __init__(self, run: TrainedRun) -> None:
         self.run, self.network = run, run.network
         recipe = run.recipe
+        self.frontend = recipe.frontend
         shift = recipe.frontend.exact_shift()
         frame = shift * self.network.subsampling_factor
         streams = isinstance(recipe.model, StudentConfig)

@@ -52,7 +52,7 @@ class StoredTeacher(Teacher):
             raise LabelStoreError(f"{path}: labels for {plan.heard['task']}, and the task is {recipe.task}")
         check_manifest(path, plan, recipe.data.train)
         longest = plan.heard["max_duration"]
-        if index["left_out"] and recipe.data.max_duration > longest:
+        if index["left_out"] and recipe.longest > longest:
             raise LabelStoreError(
                 f"{path}: {index['left_out']} items have no labels, among them those longer than {longest:g} s; "
                 f"set data.max_duration to {longest:g}, or label again"

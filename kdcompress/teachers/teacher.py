@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kdcompress.data.text import Units
     from kdcompress.hearing import Heard
     from kdcompress.losses.base import Answer, Hypotheses
-    from kdcompress.recipe import Recipe
+    from kdcompress.recipe import AnyFrontend, Recipe
     from kdcompress.text_models.unit_labels import UnitLabels
     from kdcompress_runtime.vocabulary import Vocabulary
 
@@ -90,6 +90,8 @@ class Teacher(ABC):
     info: TeacherInfo
     answers_anything: bool = True
     """Whether it answers for any input; stored labels know only what was labelled."""
+    frontend: AnyFrontend | None = None
+    """How its inputs are read, where it says so; what is no audio it shares with its student."""
 
     @abstractmethod
     def answer(self, heard: Heard, items: Tensor | None = None) -> Said:

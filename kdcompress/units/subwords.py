@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from kdcompress.data.subwords import split_word, train_subwords
+from kdcompress.data.subwords import train_subwords
 from kdcompress.errors import VocabularyError
 from kdcompress.units.characters import REMEDY, SEPARATOR_SHARE
 from kdcompress.units.content import checked_symbols, damaged, not_covered, places, without_blank
 from kdcompress.units.inventory import Inventory, Spelled
 from kdcompress.units.unigram import best_pieces, train_unigram
+from kdcompress_runtime.subwords import split_word
 from kdcompress_runtime.vocabulary import WORD_SEPARATOR
 
 if TYPE_CHECKING:

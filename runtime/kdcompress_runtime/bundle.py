@@ -71,6 +71,12 @@ class InputSpec:
     """Hz, for ``pcm``."""
     min_units: int = 1
     """Fewest input units that the graph takes; a shorter recording is padded with zeros."""
+    height: int | None = None
+    """Pixels of a column, for ``image``."""
+    channels: int | None = None
+    """1 (grey) or 3 (red, green, blue), for ``image``."""
+    frames_per_unit: int = 1
+    """Output frames for one input unit, where there are several (``tokens``); ``units_per_frame`` is 1 then."""
 
 
 @dataclass(frozen=True)

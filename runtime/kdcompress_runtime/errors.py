@@ -51,16 +51,32 @@ class InputError(KdcompressError, ValueError):
     """The input of an item cannot be used; what it is made of says why."""
 
 
+class InputNotFoundError(InputError, FileNotFoundError):
+    """The file of an input does not exist."""
+
+
 class AudioError(InputError):
     """Audio that cannot be used: unreadable, empty, not finite, wrong dtype or shape."""
 
 
-class AudioFileNotFoundError(AudioError, FileNotFoundError):
+class AudioFileNotFoundError(AudioError, InputNotFoundError):
     """An audio file does not exist."""
 
 
 class AudioTooLongError(AudioError):
     """More audio than a model that takes whole recordings is given at once."""
+
+
+class ImageError(InputError):
+    """An image that cannot be used: unreadable, empty, too large, wrong dtype or shape."""
+
+
+class ImageNotFoundError(ImageError, InputNotFoundError):
+    """An image file does not exist."""
+
+
+class SourceTextError(InputError):
+    """A source text that cannot be used: no text, or too long."""
 
 
 class StreamStateError(KdcompressError, RuntimeError):
