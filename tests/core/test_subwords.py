@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, trainers
 
 from kdcompress.data.speech import speech_items
-from kdcompress.data.subwords import split_word, train_subwords
+from kdcompress.data.subwords import train_subwords
+from kdcompress_runtime.subwords import split_word
 from kdcompress.data.text import Encoder, encode, unit_vocabulary
 from kdcompress.distill import fit
 from kdcompress.errors import RecipeError, VocabularyError
