@@ -1,4 +1,4 @@
-"""Train a small autoregressive translator of Marian's architecture (Hugging Face) on sentence pairs, from fresh weights.
+"""Train a small autoregressive translator of Marian's architecture (Hugging Face) on sentence pairs, from nothing.
 
 The teacher for sequence-level distillation in ``bench_translation.py``: no model can be downloaded where the benchmarks
 run, so one is made. What it writes is an ordinary Hugging Face folder, which `kdcompress label` opens like any other::

@@ -185,8 +185,13 @@ AnyFrontend = Annotated[
     | Annotated[TokensConfig, Tag("tokens")],
     Discriminator(_frontend_kind),
 ]
-"""Each says which ``task`` it is for, how its inputs are counted and called (``units_per_second``, ``measure``), how long
-they may be (``longest``), what of ``augment`` changes them, and their ``sample_rate``, if they are audio."""
+"""Each says which ``task`` it is for, how its inputs are counted and called (``units_per_second``, ``measure``), how
+long they may be (``longest``), what of ``augment`` changes them, and their ``sample_rate``, if they are audio."""
+LONGEST = {
+    kind.model_fields["kind"].default: kind.longest
+    for kind in (LogMelConfig, FeaturesConfig, ImageConfig, TokensConfig)
+}
+"""Longest item by the kind of the frontend."""
 
 
 class TrainConfig(Settings):
@@ -300,6 +305,15 @@ class Recipe(Settings):
     quantization_aware: QuantizationAware | None = None
     """Round in training as the int8 file will; none: train in float32 alone."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _suit_length(cls, found: object) -> object:
+        """Fill in the longest item that suits the task: a resolved recipe says it."""
+        if not isinstance(found, dict) or not isinstance(data := found.get("data"), dict):
+            return found
+        longest = LONGEST.get(_frontend_kind(found.get("frontend")))
+        return found if data.get("max_duration") else {**found, "data": {**data, "max_duration": longest}}
+
     @model_validator(mode="after")
     def _check_inputs(self) -> Recipe:
         if self.frontend.task != self.task:
@@ -380,5 +394,4 @@ class Recipe(Settings):
         newer = ("batch_seconds", "accumulate", "activation_checkpointing")
         without["train"] = {key for key in newer if getattr(self.train, key) == getattr(plain, key)}
         tree = self.model_dump(mode="json", by_alias=True, exclude=without)
-        tree["data"]["max_duration"] = self.longest
         return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)

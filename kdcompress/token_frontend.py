@@ -1,7 +1,7 @@
 """Source sentences: their settings, and the frontend that makes room for a translation longer than its source.
 
-A source token is an input unit. CTC gives at most one token a frame, so each is repeated ``upsampling`` times (Libovicky
-and Helcl, arXiv 1811.04719); features are ids, which the network embeds itself.
+A source token is an input unit. CTC gives at most one token a frame, so each is repeated ``upsampling`` times
+(Libovicky and Helcl, arXiv 1811.04719); features are ids, which the network embeds itself.
 """
 
 from __future__ import annotations

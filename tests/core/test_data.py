@@ -18,7 +18,7 @@ from kdcompress.data.speech import TrainingBatches, evaluation_batches, speech_i
 from kdcompress.data.text import character_vocabulary, encode, frames_needed
 from kdcompress.errors import TargetTooLongError, VocabularyError
 from kdcompress.recipe import AugmentConfig, SpecAugment
-from kdcompress_runtime.errors import AudioError, AudioFileNotFoundError, KdcompressError, ManifestError
+from kdcompress_runtime.errors import AudioError, AudioFileNotFoundError, InputError, KdcompressError, ManifestError
 
 UNITS = 320
 
@@ -350,7 +350,7 @@ def load(make_recipe, vocabulary, path, *overrides):
         ([{"text": "ab", "id": "x1"}, {"text": "abd", "id": "x2"}], VocabularyError, ["item x2", "'d'", "'abd'"]),
         ([{"text": "abcab" * 6, "id": "long"}], TargetTooLongError, ["item long", "30 frames", "25", "on_unusable"]),
         ([{"text": "aa" * 7, "id": "twins"}], TargetTooLongError, ["item twins", "27 frames", "25"]),
-        ([{"text": "a", "duration": 31.0, "id": "slow"}], AudioError, ["item slow", "31.0 s", "data.max_duration"]),
+        ([{"text": "a", "duration": 31.0, "id": "slow"}], InputError, ["item slow", "31.0 s", "data.max_duration"]),
         ([{"text": "a"}, '{"text": "a"'], ManifestError, ["line 2", "JSON"]),
         ([{"text": "a"}, {"audio_filepath": 3, "text": "a"}], ManifestError, ["line 2", "audio_filepath"]),
         ([{"transcript": "a"}], ManifestError, ["line 1", "text"]),

@@ -14,7 +14,6 @@ from tokenizers import Tokenizer, models, trainers
 
 from kdcompress.data.speech import speech_items
 from kdcompress.data.subwords import train_subwords
-from kdcompress_runtime.subwords import split_word
 from kdcompress.data.text import Encoder, encode, unit_vocabulary
 from kdcompress.distill import fit
 from kdcompress.errors import RecipeError, VocabularyError
@@ -22,6 +21,7 @@ from kdcompress.recipe_file import load_recipe
 from kdcompress.run import load_run
 from kdcompress_runtime.decoders import DecoderOptions, build_decoder
 from kdcompress_runtime.errors import MissingDependencyError
+from kdcompress_runtime.subwords import split_word
 from kdcompress_runtime.vocabulary import Vocabulary
 
 TEXTS = (

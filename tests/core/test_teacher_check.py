@@ -123,7 +123,7 @@ def test_the_padding_test_failing_is_exit_code_3(capsys, runs, tmp_path, monkeyp
     def all_inside(lengths, frames):
         return torch.ones(len(lengths), frames, dtype=torch.bool)
 
-    monkeypatch.setattr("kdcompress.teachers.conventional.frame_mask", all_inside)
+    monkeypatch.setattr("kdcompress.full_context.frame_mask", all_inside)
     assert main(["teacher-check", str(runs["conventional"]), "-o", str(tmp_path)]) == 3
     assert "FAIL" in capsys.readouterr().out
     kept = json.loads((tmp_path / "teacher-check.json").read_text())

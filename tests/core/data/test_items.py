@@ -18,7 +18,7 @@ from kdcompress.data.speech import TrainingBatches, evaluation_batches, speech_i
 from kdcompress.data.text import Encoder, character_vocabulary, frames_needed
 from kdcompress.distill import fit
 from kdcompress.errors import TargetTooLongError, VocabularyError
-from kdcompress_runtime.errors import AudioError, ManifestError
+from kdcompress_runtime.errors import AudioError, InputError, ManifestError
 from kdcompress_runtime.manifest import manifest_fingerprint, read_manifest
 
 VOCABULARY = character_vocabulary(["abc de"])
@@ -87,7 +87,7 @@ def test_items_are_those_of_a_manifest_read_at_once(manifest, caplog):
         ('{"audio_filepath": "a.wav"', ManifestError, "some.jsonl, line 4: not valid JSON"),
         ('{"audio_filepath": "a.wav"}', ManifestError, "some.jsonl, line 4: no reference"),
         ({"audio_filepath": "a.wav", "text": "xyz", "duration": 1}, VocabularyError, "item .*a.wav: 'x' in 'xyz'"),
-        (UNUSABLE[0], AudioError, "item .*long.wav: 31.0 s is longer .*correct the manifest, or set data.on_unusable"),
+        (UNUSABLE[0], InputError, "item .*long.wav: 31.0 s is longer .*correct the manifest, or set data.on_unusable"),
         (UNUSABLE[1], TargetTooLongError, "item .*short.wav: the reference needs 13 frames, the input has 3; correct"),
         ({"audio_filepath": "a.wav", "text": "a"}, AudioError, "a.wav was to be read"),
     ],

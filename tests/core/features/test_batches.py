@@ -15,7 +15,7 @@ from kdcompress.data.task import TASKS
 from kdcompress.data.text import unit_vocabulary
 from kdcompress.errors import FeaturesNotFoundError, RecipeError, TargetTooLongError
 from kdcompress.recipe_file import load_recipe
-from kdcompress_runtime.errors import AudioError, ManifestError
+from kdcompress_runtime.errors import InputError, ManifestError
 from tests.core.features.conftest import DIM, TEXTS, write_rows
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def test_unusable_items_are_told(recipe_of, features, words, tmp_path):
 
     with pytest.raises(TargetTooLongError, match="needs 9 frames, the input has 2"):
         read(num_frames=8, text="low " * 5)
-    with pytest.raises(AudioError, match=r"31\.0 s is longer than data.max_duration"):
+    with pytest.raises(InputError, match=r"31\.0 s is longer than data.max_duration"):
         read(duration=31)
     with pytest.raises(FeaturesNotFoundError, match=r"gone\.npy"):
         read(feature_filepath="gone.npy", duration=1)
@@ -123,8 +123,8 @@ def test_another_kind_of_manifest_is_refused(recipe_of, make_recipe, features, c
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("augment.noise={manifest: n.jsonl}", "augment.noise is mixed into recordings, and task features has none"),
-        ("augment.gain_db=[-3, 3]", "augment.gain_db is for recordings"),
+        ("augment.noise={manifest: n.jsonl}", "augment.noise does nothing to the items of task features"),
+        ("augment.gain_db=[-3, 3]", "augment.gain_db does nothing to the items of task features"),
         ("task=speech", "task is speech, and frontend.kind features is for task features"),
         ("frontend={sample_rate: 8000}", "task is features, and frontend.kind log_mel is for task speech"),
         ("frontend={kind: features}", "key 'frontend.feature_dim' is missing"),
