@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FREE_TO_CHANGE = ("dropout", "encoder.dropout", "chunk_frames")
 """Settings of a model that its weights do not depend on."""
+LONGEST_SHOWN = 60
+"""Characters of a setting that a message shows; a table of tokens has thousands."""
 
 
 def start_from(start: TrainedRun, network: CtcNetwork, recipe: Recipe, vocabulary: Vocabulary) -> None:
@@ -69,10 +71,15 @@ def differences(section: str, mine: Settings, theirs: Settings) -> list[str]:
     here, there = dict(_flat(mine)), dict(_flat(theirs))
     keys = [key for key in (*here, *(there.keys() - here.keys())) if key not in FREE_TO_CHANGE]
     return [
-        f"{section}.{key} is {there.get(key)} there and {here.get(key)} here"
+        f"{section}.{key} is {_short(there.get(key))} there and {_short(here.get(key))} here"
         for key in keys
         if here.get(key) != there.get(key)
     ]
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _flat(section: Settings) -> Iterator[tuple[str, Any]]:

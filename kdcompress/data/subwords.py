@@ -6,6 +6,7 @@ the order in which they were merged. Nothing else is kept.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from kdcompress.errors import VocabularyError
@@ -14,6 +15,9 @@ from kdcompress_runtime.vocabulary import WORD_SEPARATOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+PARTS = re.compile(rf"[\w'{WORD_SEPARATOR}]+|[^\w'{WORD_SEPARATOR}]+")
+"""Letters do not merge with punctuation other than the apostrophe: a word at the end of a sentence is the same word."""
 
 
 def train_subwords(texts: Iterable[str], count: int, key: str = "data.subwords") -> list[str]:
@@ -50,6 +54,7 @@ def _merged(words: list[str], count: int) -> list[str]:
         raise MissingDependencyError("subwords need the package tokenizers; install kdcompress[train]") from error
     tokenizer = Tokenizer(models.BPE())
     # No pre-tokenizer: a word is what str.split says, as for the other units.
-    tokenizer.train_from_iterator(words, trainers.BpeTrainer(vocab_size=count, show_progress=False))
+    parts = (part for word in words for part in PARTS.findall(word))
+    tokenizer.train_from_iterator(parts, trainers.BpeTrainer(vocab_size=count, show_progress=False))
     vocabulary = tokenizer.get_vocab()
     return sorted(vocabulary, key=vocabulary.__getitem__)
