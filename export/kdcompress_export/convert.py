@@ -16,6 +16,7 @@ from torch.export import Dim
 
 from kdcompress_export.errors import GraphError
 from kdcompress_export.graphs import fix_reshapes, fold_batch_norm, strip
+from kdcompress_export.inputs import inputs_for
 from kdcompress_export.interrupts import interrupts_held
 from kdcompress_export.signature import METADATA_KEY
 from kdcompress_runtime.bundle import BATCH_AXIS
@@ -93,7 +94,8 @@ def check_graph(model: ModelProto, source: InputSpec, states: Sequence[StateSpec
         problems.append("a BatchNormalization is left that no convolution absorbs")
     if any(tensor.data_location == TensorProto.EXTERNAL for tensor in model.graph.initializer):
         problems.append("weights lie outside the file")
-    inputs = [(source.name, (None, None), "float32"), *((s.name, _shape(s), s.dtype) for s in states)]
+    fed = inputs_for(source)
+    inputs = [(source.name, (None, None, *fed.trailing), fed.dtype), *((s.name, _shape(s), s.dtype) for s in states)]
     outputs = [
         (LOG_PROBS, (None, None, num_tokens), "float32"),
         *((NEXT + s.name, _shape(s), s.dtype) for s in states),
@@ -134,21 +136,23 @@ def _differences(
 
 def _export(student: Student) -> ModelProto:
     module = StepModule(student).eval()
-    units = student.units_per_frame
-    states = student.init_states(_EXAMPLE_BATCH)
+    units, source = student.units_per_frame, input_spec(student)
+    fed, states = inputs_for(source), student.init_states(_EXAMPLE_BATCH)
+    size = (_EXAMPLE_BATCH, _EXAMPLE_FRAMES * units, *fed.trailing)
+    example = torch.zeros(size, dtype=getattr(torch, fed.dtype))
     batch, frames = Dim(BATCH_AXIS, min=1), Dim(FRAMES_AXIS, min=1)
     axes = tuple({spec.shape.index(BATCH_AXIS): batch} for spec in student.state_specs())
-    shapes = {0: batch, 1: units * frames}
+    shapes = {0: batch, 1: units * frames if units > 1 else frames}
     try:
         # Interrupted in the middle, torch's exporter takes Ctrl-C for an error of its own and prints a page.
         with interrupts_held(), quiet_exporter():
             program = torch.onnx.export(
                 module,
-                (torch.zeros(_EXAMPLE_BATCH, _EXAMPLE_FRAMES * units), *(states[name] for name in module.names)),
+                (example, *(states[name] for name in module.names)),
                 dynamo=True,
                 opset_version=OPSET,
                 external_data=False,
-                input_names=[input_spec(student).name, *module.names],
+                input_names=[source.name, *module.names],
                 output_names=[LOG_PROBS, *(NEXT + name for name in module.names)],
                 dynamic_shapes=(shapes, axes) if axes else (shapes,),
                 verbose=False,

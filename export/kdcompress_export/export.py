@@ -14,7 +14,7 @@ from kdcompress_export.quantization.options import SearchOptions
 from kdcompress_export.quantization.search import search
 from kdcompress_export.recordings import check_disjoint
 from kdcompress_export.targets.table import ONNXRUNTIME, check_outputs, check_targets, write_targets
-from kdcompress_runtime.bundle import METADATA_FILE, TOKENS_FILE, Bundle, BundleMetadata, ModelFile, sha256
+from kdcompress_runtime.bundle import METADATA_FILE, Bundle, BundleMetadata, ModelFile, sha256
 from kdcompress_runtime.errors import OptionsError
 from kdcompress_runtime.manifest import manifest_fingerprint
 
@@ -207,7 +207,7 @@ def _road(options: ExportOptions) -> dict[str, Any]:
 def _bundle(source: Source, found: SearchResult, options: ExportOptions) -> tuple[BundleMetadata, Mapping[str, bytes]]:
     """Put the files and ``bundle.json`` together."""
     models = {model_file(precision): content for precision, content in found.contents.items()}
-    files = {TOKENS_FILE: source.vocabulary.dumps().encode(), **models}
+    files = {**source.files, **models}
     metadata = replace(
         source.metadata,
         models=tuple(ModelFile(precision, model_file(precision)) for precision in found.contents),

@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kdcompress_export.inputs import inputs_for
 from kdcompress_export.prove import FLOAT
+from kdcompress_runtime.bundle import TOKENS_FILE
 from kdcompress_runtime.model import CtcModel
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from kdcompress_export.inputs import Inputs
     from kdcompress_runtime.bundle import BundleMetadata
+    from kdcompress_runtime.source_text import SourceTable
     from kdcompress_runtime.vocabulary import Vocabulary
+
+SOURCE_TOKENS_FILE = "source_tokens.txt"
+"""Where a bundle for sentences keeps its source table."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,21 @@ class Source:
     """Manifest on which error rates are proven; disjoint from ``calibration``."""
     quantizable: bytes | None = None
     """The same graph in the form that quantizers read, where ``content`` was rewritten for speed in float32."""
+
+    source_table: SourceTable | None = None
+    """How sentences become ids, where inputs are sentences."""
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the model is fed."""
+        return inputs_for(self.metadata.input, self.source_table)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Files of the bundle besides its models."""
+        table = self.source_table
+        tokens = {TOKENS_FILE: self.vocabulary.dumps().encode()}
+        return tokens if table is None else {**tokens, SOURCE_TOKENS_FILE: table.dumps().encode()}
 
     @property
     def plain(self) -> bytes:

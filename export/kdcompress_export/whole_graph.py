@@ -1,6 +1,6 @@
 """Graphs of full-context networks: what training needs for items of different lengths goes, and any length comes in.
 
-A graph hears one recording, or several that are equally long. The masks that keep padding at zero are then ones, and
+A graph is given one input, or several that are equally long. The masks that keep padding at zero are then ones, and
 between two layers they would keep int8 from passing. All functions work in place.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kdcompress_runtime.bundle import InputSpec
 
 PADDED = "whole_frames"
-"""The recording, zero-padded to whole frames."""
+"""The input, zero-padded to whole frames."""
 
 
 def drop_masks(graph: GraphProto, source: str) -> int:
@@ -39,6 +39,24 @@ def drop_masks(graph: GraphProto, source: str) -> int:
             masks.update(node.output)
     remove_unread(graph)
     return len(renamed)
+
+
+def embed_ids(graph: GraphProto, source: str) -> int:
+    """Let an embedding look up the ids of ``source`` themselves, not floats made from them. Return how many do.
+
+    Training carries ids as features, repeated once for each frame of a token; the way back and forth is gone then.
+    """
+    heard, tables, found = {source}, {tensor.name for tensor in graph.initializer}, 0
+    for node in graph.node:
+        if node.op_type == "Shape" or heard.isdisjoint(node.input):
+            continue
+        if node.op_type == "Gather" and node.input[0] in tables:
+            node.input[1] = source
+            found += 1
+        else:
+            heard.update(node.output)
+    remove_unread(graph)
+    return found
 
 
 def drop_cut_paddings(graph: GraphProto) -> int:
@@ -70,7 +88,9 @@ def _cancel(pad: NodeProto, cut: NodeProto, values: Mapping[str, NDArray[np.gene
 
 
 def pad_to_frames(graph: GraphProto, source: InputSpec) -> None:
-    """Put zeros behind the input, ``(N, samples)``, until it is whole frames."""
+    """Put zeros behind the input, ``(N, units, ...)``, until it is whole frames."""
+    if source.units_per_frame == 1:
+        return
     for node in graph.node:
         node.input[:] = [PADDED if name == source.name else name for name in node.input]
     constants = {"frame_units": source.units_per_frame, "pad_before": 0, "pad_axis": 1}

@@ -23,8 +23,9 @@ from kdcompress_export.importers.hf_folder import (
     read_extractor,
     read_vocabulary,
 )
-from kdcompress_export.importers.proof import compare_with_origin, proof_recordings
+from kdcompress_export.importers.proof import compare_with_origin, proof_inputs
 from kdcompress_export.importers.provenance import origin
+from kdcompress_export.inputs import inputs_for
 from kdcompress_export.prove import FLOAT
 from kdcompress_export.source import Source
 from kdcompress_runtime.bundle import BundleMetadata, InputSpec
@@ -100,7 +101,7 @@ def import_hugging_face(
         dev=dev,
     )
     say("Comparing float32 with torch")
-    recordings = proof_recordings(calibration, dev, audio.sample_rate)
+    recordings = proof_inputs(calibration, dev, inputs_for(metadata.input))
     with quiet_and_offline():
         parity = compare_with_origin(
             source.load(), expected, origin=f"{architecture} in torch", atol=atol, recordings=recordings

@@ -15,9 +15,10 @@ from kdcompress_export.importers.description import OnnxDescription, missing_fie
 from kdcompress_export.importers.frontend_graph import Builder, frame_counts, frontend_model, log_mel
 from kdcompress_export.importers.hugging_face import EPSILON, normalize_waveform
 from kdcompress_export.importers.original import Original, look_like, to_log_probs
-from kdcompress_export.importers.proof import compare_with_origin, proof_recordings
+from kdcompress_export.importers.proof import compare_with_origin, proof_inputs
 from kdcompress_export.importers.provenance import origin
 from kdcompress_export.importers.reading import read_facts
+from kdcompress_export.inputs import inputs_for
 from kdcompress_export.prove import FLOAT
 from kdcompress_export.source import Source
 from kdcompress_export.streams import speech_like_noise
@@ -105,7 +106,7 @@ def import_onnx(
     provenance = origin("onnx", file, [file], **details)
     source = Source(content, metadata, vocabulary, {}, provenance, calibration, dev)
     say("Comparing float32 with the original")
-    recordings = proof_recordings(calibration, dev, metadata.input.sample_rate or 16000)
+    recordings = proof_inputs(calibration, dev, inputs_for(metadata.input))
     source.parity.update(_prove(source, foreign, atol, recordings))
     return source
 

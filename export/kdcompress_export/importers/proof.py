@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdcompress_export.errors import ParityError
-from kdcompress_export.recordings import check_disjoint, choose_entries, read_recordings
-from kdcompress_export.streams import speech_like_noise
+from kdcompress_export.inputs import inputs_of, lengthened
+from kdcompress_export.recordings import check_disjoint, choose_entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kdcompress_export.streams import Samples
+    from kdcompress_export.inputs import Inputs, Units
     from kdcompress_runtime.model import CtcModel
 
 BATCHES = (1, 4)
-SECONDS = (1.0, 10.0)
 _RECORDINGS = 2
-_LONGEST_SECONDS = 30.0
+_LONGEST = 3
+"""Times the long input that is timed; what is longer is cut."""
 
 
 def compare_with_origin(
     model: CtcModel,
-    expected: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    expected: Callable[[NDArray[Any]], NDArray[np.float32]],
     *,
     origin: str,
     atol: float,
-    recordings: Sequence[Samples] = (),
+    recordings: Sequence[Units] = (),
 ) -> dict[str, Any]:
-    """Run both on noise of several lengths and batch sizes, on faint noise, and on recordings.
+    """Run both on made-up inputs of several lengths and batch sizes, faint ones included, and on real ones.
 
     Args:
-        model: the graph, loaded; takes whole recordings.
-        expected: maps samples ``(N, n)`` float32 to log-probabilities ``(N, T, C)`` as the origin computes them.
+        model: the graph, loaded; takes whole inputs.
+        expected: maps inputs ``(N, units, ...)`` to log-probabilities ``(N, T, C)`` as the origin computes them.
         origin: what the graph is compared with, in words.
         atol: allowed difference of log-probabilities, in nats.
-        recordings: real audio at the model's rate, ``(n,)`` each.
+        recordings: real inputs, ``(units, ...)`` each.
 
     Returns:
         JSON object with every comparison.
@@ -48,17 +48,18 @@ def compare_with_origin(
     Raises:
         ParityError: naming every comparison beyond ``atol``.
     """
-    rate, least = model.metadata.input.sample_rate or 16000, model.metadata.input.min_units
-    cases: dict[str, NDArray[np.float32]] = {}
-    for length in sorted({max(least, round(seconds * rate)) for seconds in (0.0, *SECONDS)}):
+    fed = inputs_of(model)
+    cases: dict[str, NDArray[Any]] = {}
+    for length in fed.proof_lengths:
         for batch in BATCHES:
-            name = f"batch {batch}, {length} samples"
-            cases[name] = np.stack([_noise(length, rate, seed) for seed in range(batch)])
-    # Norms inside a model hide the scale of its input, and a wrong normalisation with it, unless the input is faint.
-    cases["batch 1, 60 dB quieter"] = 1e-3 * _noise(max(least, rate), rate, len(cases))[None]
-    for index, samples in enumerate(recordings):
-        cut = samples[: round(_LONGEST_SECONDS * rate)]
-        cases[f"recording {index + 1}"] = np.pad(cut, (0, max(0, least - len(cut))))[None]
+            name = f"batch {batch}, {length} {fed.units}"
+            cases[name] = np.stack([fed.synthetic(length, seed) for seed in range(batch)])
+    faint = fed.faint()
+    if faint is not None:
+        cases["batch 1, 60 dB quieter"] = faint[None]
+    for index, one in enumerate(recordings):
+        cut = one[: _LONGEST * fed.long]
+        cases[f"{fed.item} {index + 1}"] = lengthened(cut, model.metadata.input.min_units)[None]
     found = {name: _difference(model, expected, name, inputs) for name, inputs in cases.items()}
     wrong = {name: value for name, value in found.items() if not value <= atol}
     if wrong:
@@ -69,32 +70,26 @@ def compare_with_origin(
     return {"origin": origin, "atol": atol, "max_abs_diff": worst, "comparisons": len(found), "cases": found}
 
 
-def proof_recordings(calibration: Path | None, dev: Path | None, sample_rate: int) -> list[Samples]:
-    """Read a few recordings of the dev manifest, or of the calibration manifest where there is no other.
+def proof_inputs(calibration: Path | None, dev: Path | None, inputs: Inputs) -> list[Units]:
+    """Read a few entries of the dev manifest, or of the calibration manifest where there is no other.
 
     Raises:
         ExportError: the manifests share items.
-        ManifestError, AudioError: data cannot be read.
+        ManifestError, AudioError, ImageError, SourceTextError: data cannot be read.
     """
     if calibration is not None and dev is not None:
         check_disjoint(calibration, dev)
     manifest = dev or calibration
     if manifest is None:
         return []
-    return list(read_recordings(choose_entries(manifest, _RECORDINGS), sample_rate))
-
-
-def _noise(length: int, rate: int, seed: int) -> Samples:
-    # A second at least, cut from its middle: the first milliseconds may lie between two syllables.
-    samples = speech_like_noise(1.0 + length / rate, rate, seed)
-    return samples[rate // 4 : rate // 4 + length]
+    return list(inputs.read_all(choose_entries(manifest, _RECORDINGS)))
 
 
 def _difference(
     model: CtcModel,
-    expected: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    expected: Callable[[NDArray[Any]], NDArray[np.float32]],
     name: str,
-    inputs: NDArray[np.float32],
+    inputs: NDArray[Any],
 ) -> float:
     wanted = expected(inputs)
     found, _ = model.step(np.ascontiguousarray(inputs), {})

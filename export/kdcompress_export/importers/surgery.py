@@ -17,6 +17,7 @@ from onnx.external_data_helper import load_external_data_for_tensor
 from kdcompress_export.convert import FRAMES_AXIS, OPSET, check_graph
 from kdcompress_export.errors import ForeignModelError, GraphError, UnsupportedModelError
 from kdcompress_export.graphs import arrays, fold_batch_norm, producers, strip
+from kdcompress_export.inputs import inputs_for
 from kdcompress_export.prove import FLOAT
 from kdcompress_export.signature import METADATA_KEY, geometry
 from kdcompress_runtime.bundle import BATCH_AXIS
@@ -275,8 +276,10 @@ def finish(model: ModelProto, metadata: BundleMetadata, num_tokens: int) -> byte
     if not nested:
         unfold_batch_norm(model)
     del graph.input[:], graph.output[:], graph.value_info[:], model.metadata_props[:]
-    name, axes = metadata.input.name, [BATCH_AXIS, "samples"]
-    graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, axes))
+    fed = inputs_for(metadata.input)
+    axes = [BATCH_AXIS, fed.units, *fed.trailing]
+    dtype = helper.np_dtype_to_tensor_dtype(np.dtype(fed.dtype))
+    graph.input.append(helper.make_tensor_value_info(metadata.input.name, dtype, axes))
     shape: list[str | int | None] = [BATCH_AXIS, FRAMES_AXIS, num_tokens]
     graph.output.append(helper.make_tensor_value_info(LOG_PROBS, TensorProto.FLOAT, shape))
     if nested:

@@ -18,7 +18,7 @@ from kdcompress_export.bundle_writer import write_bundle
 from kdcompress_export.convert import convert
 from kdcompress_export.from_run import describe
 from kdcompress_export.signature import geometry
-from kdcompress_export.whole import convert_whole, whole_recordings
+from kdcompress_export.whole import convert_whole, whole_inputs
 from kdcompress_runtime.bundle import METADATA_FILE, TOKENS_FILE, ModelFile, sha256
 from tests.core.teachers.given import answers, noise
 
@@ -33,7 +33,7 @@ def save(run_folder: Path, output: Path) -> Path:
     """Write a bundle of one precision without measuring anything."""
     run = load_run(run_folder)
     whole = run.recipe.model.kind == "conventional"
-    network = whole_recordings(run) if whole else run.network
+    network = whole_inputs(run) if whole else run.network
     metadata = describe(run, network)
     tokens = run.vocabulary.dumps().encode()
     if whole:
