@@ -1,0 +1,1 @@
+"""Images of text lines: what changes them, and what makes them from nothing."""
