@@ -27,8 +27,8 @@ TAUGHT = {
 MILLIONS = {
     "lines-labels": (0.9, 1.2),
     "lines-crnn": (1.2, 2.2),
-    "lines-conventional": (3.0, 5.5),
-    "lines-oracle": (4.5, 8.5),
+    "lines-conventional": (2.0, 3.2),
+    "lines-oracle": (3.5, 5.5),
     "pairs-labels": (2.0, 3.5),
     "pairs-conventional": (4.0, 7.0),
     "pairs-oracle": (6.0, 10.0),
