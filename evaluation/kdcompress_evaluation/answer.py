@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from kdcompress_evaluation import words
 from kdcompress_evaluation.budget import FIGURES, parse_budget
 from kdcompress_evaluation.pareto import is_paced, latency
+from kdcompress_evaluation.tasks import TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from kdcompress_evaluation.summary import Overlap, Summary, VariantSummary, VariantVerdict, Verdict
+    from kdcompress_evaluation.tasks import Task
 
 SHARED, CLEAR, UNKNOWN = "shared", "clear", "unknown"
 
@@ -201,14 +203,28 @@ def _metric_figure(summary: Summary, best: VariantSummary, base: VariantSummary)
 
 def _time_figure(summary: Summary, best: VariantSummary, base: VariantSummary) -> Iterator[KeyFigure]:
     """Time of a chunk; of the answer after the end of the input where the variant does not stream."""
-    paced = is_paced(summary.variants)
+    paced, task = is_paced(summary.variants), TASKS[summary.run.task]
     name = f"{best.info.chunk_ms or 0:.0f} ms chunk{' in real time' if paced else ''}, p95"
     times = [latency(v, paced=paced) for v in (best, base)]
+    if not task.chunked:
+        yield from _rate_figure(task, best, base)
+        return
     if times[0] is None:
         name = "From end to answer, p95"
         finals = [None if v.speed is None else v.speed.final for v in (best, base)]
         times = [None if final is None else final.p95 for final in finals]
     yield from _cost_figure(name, _Cost(times[0], times[1], words.milliseconds, "ms"), alone=best is base)
+
+
+def _rate_figure(task: Task, best: VariantSummary, base: VariantSummary) -> Iterator[KeyFigure]:
+    """Lines or sentences a second, one at a time on one thread."""
+    if best.speed is None or not best.speed.per_second:
+        return
+    told = f"{words.milliseconds(1000 / best.speed.per_second)} ms each"
+    if best is not base and base.speed is not None:
+        times = best.speed.speedup.value if best.speed.speedup is not None else None
+        told += f"; {words.times(times)}x the baseline's {words.rate(base.speed.per_second)}"
+    yield KeyFigure(f"{task.unit.capitalize()}s a second", words.rate(best.speed.per_second), "", told)
 
 
 def _cost_figure(name: str, cost: _Cost, *, alone: bool) -> Iterator[KeyFigure]:
@@ -233,7 +249,7 @@ def _alerts(summary: Summary, focus: str) -> Iterator[Alert]:
         yield Alert(bad=False, text=text, section="failures")
     if summary.failure_count:
         verb = "counts" if summary.failure_count == 1 else "count"
-        failed = f"{words.plural(summary.failure_count, words.UNITS[summary.run.task])} failed and {verb} as errors."
+        failed = f"{words.plural(summary.failure_count, TASKS[summary.run.task].unit)} failed and {verb} as errors."
         yield Alert(bad=False, text=failed, section="failures")
 
 

@@ -60,7 +60,9 @@ _STYLE: Any = {
 }
 
 
-def pareto_chart(points: Sequence[Point], *, name: str, x_label: str, y_label: str, description: str) -> str:
+def pareto_chart(
+    points: Sequence[Point], *, name: str, x_label: str, y_label: str, description: str, prefix: str = ""
+) -> str:
     """Draw a metric against a cost; returns an ``<svg>`` element whose marks are groups with ``data-variant``.
 
     Args:
@@ -69,6 +71,7 @@ def pareto_chart(points: Sequence[Point], *, name: str, x_label: str, y_label: s
         x_label: name and unit of the cost.
         y_label: name and unit of the metric.
         description: for readers who cannot see it.
+        prefix: of ``name`` and of ``data-variant``, where a page shows several reports.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=DPI, layout="constrained")
@@ -87,7 +90,7 @@ def pareto_chart(points: Sequence[Point], *, name: str, x_label: str, y_label: s
         write_labels(axes, points, shifts)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return _pointable(_inline(buffer.getvalue(), name, description), name, points)
+    return _pointable(_inline(buffer.getvalue(), prefix + name, description), prefix, prefix + name, points)
 
 
 def _frame(axes: Axes, points: Sequence[Point], x_label: str, y_label: str) -> None:
@@ -206,17 +209,18 @@ def _inline(svg: str, name: str, description: str) -> str:
     return svg.replace("<svg", f'<svg class="chart" role="group" aria-label="{escape(description)}"', 1).strip()
 
 
-def _pointable(svg: str, name: str, points: Sequence[Point]) -> str:
+def _pointable(svg: str, prefix: str, name: str, points: Sequence[Point]) -> str:
     """Give every mark its words; one of them takes part in the order of the keyboard, arrows lead to the rest."""
     first = min(points, key=lambda p: (not p.chosen, p.x)).key
     for point in points:
         told = str(escape(point.told)).replace("\n", "&#10;")
         spoken = escape(point.told.replace("\n", "; "))
         attributes = (
-            f'class="mark" data-variant="{point.key}" data-told="{told}" role="img" aria-label="{spoken}" '
+            f'class="mark" data-variant="{prefix}{point.key}" data-told="{told}" role="img" aria-label="{spoken}" '
             f'tabindex="{0 if point.key == first else -1}"'
         )
         svg = svg.replace(f'<g id="{name}-mark-{point.key}"', f'<g id="{name}-mark-{point.key}" {attributes}')
         for part in ("bar", "label"):
-            svg = svg.replace(f'<g id="{name}-{part}-{point.key}"', f'<g class="{part}" data-variant="{point.key}"')
+            lit = f'<g class="{part}" data-variant="{prefix}{point.key}"'
+            svg = svg.replace(f'<g id="{name}-{part}-{point.key}"', lit)
     return svg

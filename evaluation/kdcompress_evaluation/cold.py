@@ -1,7 +1,7 @@
 """What a user waits for when an app starts: import, load, first text, timed in a process that does nothing else.
 
 ``python -m kdcompress_evaluation.cold REQUEST.json`` writes one line of JSON; ``footprint.ask`` describes the
-request, whose ``audio`` is a ``.npy`` file at the rate of the variant.
+request, whose ``input`` is a file that ``inputs.save_input`` wrote.
 """
 
 from __future__ import annotations
@@ -35,15 +35,14 @@ def start_here(request: Mapping[str, Any]) -> dict[str, float]:
     """
     variant = request["variant"]
     begin = perf_counter()
-    import numpy as np
-
     for module in _MODULES.get(variant["kind"], _MODULES["huggingface"]):
         importlib.import_module(module)
     from kdcompress_evaluation.decoding import Decoding
     from kdcompress_evaluation.engines import open_engine
+    from kdcompress_evaluation.inputs import restore_input
 
     imported = perf_counter()
-    samples = np.load(request["audio"])
+    samples = restore_input(Path(request["input"]))
     decoding = Decoding.from_json(request["decoding"])
     ready = perf_counter()
     engine = open_engine(variant, decoding)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from kdcompress_evaluation import words
 from kdcompress_evaluation.pareto import is_paced, latency
-from kdcompress_evaluation.scoring import NORMALISERS, word_diff
+from kdcompress_evaluation.extremes import diff_of
+from kdcompress_evaluation.scoring import NORMALISERS
+from kdcompress_evaluation.tasks import TASKS
 from kdcompress_runtime.errors import OptionsError
 
 if TYPE_CHECKING:
@@ -94,12 +96,13 @@ def _judge(metric: MetricInfo, found: Difference) -> str:
 
 def _costs(summary: Summary, first: VariantSummary, second: VariantSummary) -> Iterator[str]:
     """Size, time and memory, and what B's are of A's."""
-    paced = is_paced(summary.variants)
+    paced, step = is_paced(summary.variants), TASKS[summary.run.task].step
     cost: list[tuple[str, float, int, Sequence[float | None]]] = [
         ("MB to ship", 1e6, 2, [v.footprint.size_bytes for v in (first, second)]),
         ("M parameters", 1e6, 2, [v.info.parameters for v in (first, second)]),
-        (f"{'paced' if paced else 'chunk'} p95 ms", 1, 2, [latency(v, paced=paced) for v in (first, second)]),
+        (f"{'paced' if paced else step} p95 ms", 1, 2, [latency(v, paced=paced) for v in (first, second)]),
         ("RTF", 1, 5, [None if v.speed is None else v.speed.rtf_median for v in (first, second)]),
+        (f"{TASKS[summary.run.task].unit}s a second", 1, 1, [_rate(v, summary) for v in (first, second)]),
         ("end to result ms", 1, 2, [_final(v) for v in (first, second)]),
         ("peak memory MB", 1e6, 0, [_peak(v) for v in (first, second)]),
         ("cold start ms", 1, 0, [_cold(v) for v in (first, second)]),
@@ -119,6 +122,13 @@ def _costs(summary: Summary, first: VariantSummary, second: VariantSummary) -> I
     yield ""
 
 
+def _rate(variant: VariantSummary, summary: Summary) -> float | None:
+    """Lines or sentences a second; audio has its real-time factor."""
+    if variant.speed is None or TASKS[summary.run.task].chunked:
+        return None
+    return variant.speed.per_second
+
+
 def _final(variant: VariantSummary) -> float | None:
     return None if variant.speed is None or variant.speed.final is None else variant.speed.final.p95
 
@@ -136,7 +146,7 @@ def _changes(summary: Summary, second: VariantSummary) -> Iterator[str]:
     if found is None:
         return
     yield from _wrap(_counted(summary, found))
-    if summary.run.task == "speech":
+    if TASKS[summary.run.task].counts_words:
         shift = ", ".join(f"{words.points(value)} {kind}" for kind, value in found.shift.items())
         yield from _wrap(f"Of 100 reference words: {shift}.")
     yield ""
@@ -176,19 +186,19 @@ def _utterances(summary: Summary, title: str, items: Sequence[WorstUtterance]) -
         return
     task = summary.run.task
     yield f"{title} ([-left out-] {{+put in+}})"
-    normaliser = NORMALISERS[summary.run.normaliser]
+    align, between = diff_of(task, NORMALISERS[summary.run.normaliser]), TASKS[task].between
     for item in items[:_SHOWN]:
         before = words.MISSING if item.baseline_errors is None else words.utterance_errors(item.baseline_errors, task)
-        unit = {"scene_text": "characters wrong", "translation": "chrF"}.get(task, f"of {item.words} words wrong")
+        unit = words.error_unit(item.words, task)
         about = f"{item.id} ({item.manifest}): A {before}, B {words.utterance_errors(item.errors, task)} {unit}"
         yield from _wrap(about, "  ")
-        theirs = word_diff(item.reference, item.baseline_hypothesis or "", normaliser)
-        yield from _wrap(plain_diff(theirs), "    A  ")
-        yield from _wrap(plain_diff(item.diff), "    B  ")
+        theirs = align(item.reference, item.baseline_hypothesis or "")
+        yield from _wrap(plain_diff(theirs, between), "    A  ")
+        yield from _wrap(plain_diff(item.diff, between), "    B  ")
     yield ""
 
 
-def plain_diff(pieces: Sequence[DiffPiece]) -> str:
+def plain_diff(pieces: Sequence[DiffPiece], between: str = " ") -> str:
     """Words as ``git diff --word-diff`` marks them: ``[-left out-]``, ``{+put in+}``."""
     shown = []
     for piece in pieces:
@@ -198,7 +208,7 @@ def plain_diff(pieces: Sequence[DiffPiece]) -> str:
         left_out = f"[-{piece.reference}-]" if piece.reference else ""
         put_in = f"{{+{piece.hypothesis}+}}" if piece.hypothesis else ""
         shown.append(left_out + put_in)
-    return " ".join(shown) or "(nothing)"
+    return between.join(shown) or "(nothing)"
 
 
 def _wrap(content: str, begin: str = "") -> list[str]:

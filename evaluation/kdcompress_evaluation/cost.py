@@ -12,7 +12,7 @@ from kdcompress_evaluation.percentiles import Percentiles  # noqa: TC001
 
 @dataclass(frozen=True)
 class Parts:
-    """Median milliseconds of a chunk by what they are spent on."""
+    """Median milliseconds of a chunk (a whole line or sentence) by what they are spent on."""
 
     frontend: float | None
     """From samples to features; ``None``: the graph does not say which nodes those are, and ``model`` has them."""
@@ -26,10 +26,11 @@ class Parts:
 
 @dataclass(frozen=True)
 class Work:
-    """What the graph computes in a second of audio, and how near the machine's limits it does so."""
+    """What the graph computes in a second of audio (a whole line or sentence), and how near the machine's limits."""
 
     macs: float
-    """Multiply-accumulates of matrix products and convolutions, in a second of audio."""
+    """Multiply-accumulates of matrix products and convolutions, in a second of audio; for a line or sentence of middle
+    length where the input is none."""
     share_of_compute: float | None
     """Multiply-accumulates a second over the peak measured for this precision on the same thread."""
     share_of_memory: float | None
@@ -45,11 +46,11 @@ class Speed:
     rounds: int
     """Repeats of each."""
     audio_seconds: float
-    """Of one round."""
-    rtf_median: float
-    """Processing time over audio time: median over utterances of the median over rounds."""
-    rtf_total: float
-    """Summed processing time over summed audio time: core-hours for an hour."""
+    """Of one round; 0 where the input is no audio."""
+    rtf_median: float | None
+    """Processing time over audio time: median over utterances of the median over rounds; ``None``: no audio."""
+    rtf_total: float | None
+    """Summed processing time over summed audio time: core-hours for an hour; ``None``: no audio."""
     speedup: Estimate | None
     """Baseline's time over this variant's: median over utterances and rounds, with the bootstrap interval over
     utterances; ``None`` for the baseline."""
@@ -67,18 +68,22 @@ class Speed:
     """Where the time of a chunk goes (of the whole utterance for models that do not stream)."""
     work: Work | None
     """``None`` when the graph could not be profiled."""
+    per_second: float | None = None
+    """Utterances (lines, sentences) a second, one at a time."""
+    whole: Percentiles | None = None
+    """Milliseconds of a whole utterance (line, sentence)."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Resident memory in bytes of a process of its own that loads the variant and streams."""
+    """Resident memory in bytes of a process of its own that loads the variant and recognises."""
 
     imported: int
-    """Before the bundle: interpreter, numpy, onnxruntime, audio."""
+    """Before the bundle: interpreter, numpy, onnxruntime, and the input."""
     loaded: int
     """After the bundle was loaded."""
     steady: int
-    """After the audio was streamed several times."""
+    """After an input was recognised several times."""
     peak: int
     """Highest of the process."""
     pss: int | None
@@ -94,7 +99,7 @@ class ColdStart:
     loaded: float
     """Opening the model."""
     first: float
-    """From there to the first token of a recording that is streamed as fast as it goes."""
+    """From there to the first token of a recording that is streamed as fast as it goes; to the answer otherwise."""
     repeats: int
     """Processes timed."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kdcompress_evaluation.bootstrap import Estimate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from kdcompress_evaluation.summary import Accuracy, Summary, VariantSummary
 
@@ -64,9 +64,11 @@ UNITS: Mapping[str, str] = {
     "Speed.final": "ms",
     "Speed.paced": "ms",
     "Speed.paced_cpu": "fraction",
+    "Speed.per_second": "per second",
     "Speed.rtf_median": "ratio",
     "Speed.rtf_total": "ratio",
     "Speed.speedup": "ratio",
+    "Speed.whole": "ms",
     "SpeedRun.load_after": "processes",
     "SpeedRun.noise": "ratio",
     "SpeedRun.paced_seconds": "s",
@@ -89,7 +91,7 @@ UNITS: Mapping[str, str] = {
     "VariantInfo.size_bytes": "bytes",
     "VariantSummary.fronts": "yes",
     "VariantVerdict": "yes",
-    "Work.macs": "MAC per second of audio",
+    "Work.macs": "MAC per second of audio, or of a line or sentence",
     "Work.share_of_compute": "fraction",
     "Work.share_of_memory": "fraction",
     "WorstUtterance": "count",
@@ -141,6 +143,16 @@ def render_csv(summary: Summary) -> str:
     for line in _lines(summary):
         writer.writerow([_cell(getattr(line, column)) for column in COLUMNS])
     text = target.getvalue()
+    return text if text.isascii() else f"\ufeff{text}"
+
+
+def render_csv_of(summaries: Sequence[Summary]) -> str:
+    """Return the numbers of several tasks: a column ``task`` comes first."""
+    found: list[str] = []
+    for summary in summaries:
+        head, *lines = render_csv(summary).removeprefix("\ufeff").rstrip("\n").split("\n")
+        found += [*([] if found else [f"task,{head}"]), *(f"{summary.run.task},{line}" for line in lines)]
+    text = "\n".join(found) + "\n"
     return text if text.isascii() else f"\ufeff{text}"
 
 

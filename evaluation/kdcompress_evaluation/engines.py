@@ -1,4 +1,4 @@
-"""A variant as something that can be timed: samples in, text out, whole or piece by piece.
+"""A variant as something that can be timed: an input in, text out, whole; or, where it is audio, piece by piece.
 
 Imported by processes that measure start-up time and memory, so nothing but the runtime is imported here.
 """
@@ -8,12 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kdcompress_evaluation.inputs import read_input
+from kdcompress_evaluation.tasks import AUDIO
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
     from kdcompress_evaluation.decoding import Decoding
+    from kdcompress_evaluation.inputs import Value
     from kdcompress_evaluation.systems import Item, LiveStream, System
     from kdcompress_runtime.recognizer import Recognizer
     from kdcompress_runtime.stream import Stream
@@ -37,14 +41,21 @@ class Engine(Protocol):
 
     @property
     def rate(self) -> int:
-        """Hz of the samples that it takes."""
+        """Hz of the samples that it takes; 0: no audio."""
+
+    @property
+    def form(self) -> int | None:
+        """Of what it is fed; see ``inputs.read_input``."""
+
+    def read(self, source: str) -> Value:
+        """Read an input in that form."""
 
     @property
     def piece(self) -> int | None:
         """Samples of a chunk; ``None`` when it takes whole recordings."""
 
-    def whole(self, samples: NDArray[Any]) -> str:
-        """Recognise a recording."""
+    def whole(self, value: Value) -> str:
+        """Recognise an input."""
 
     def feed(self) -> Feed | None:
         """Begin a recording that comes in pieces; ``None`` when it cannot be fed so."""
@@ -53,19 +64,26 @@ class Engine(Protocol):
 class RecognizerEngine:
     """A bundle in this project's runtime. It can be fed in pieces even where it computes at the end only."""
 
-    def __init__(self, recognizer: Recognizer) -> None:
+    def __init__(self, recognizer: Recognizer, kind: str = AUDIO) -> None:
         self.recognizer = recognizer
         metadata = recognizer.metadata
+        self._kind = kind
+        self.form = metadata.input.sample_rate or metadata.input.channels
         self.rate = metadata.input.sample_rate or 0
-        self.piece = recognizer.chunk_frames * metadata.input.units_per_frame if metadata.streaming else None
+        streams = metadata.streaming and kind == AUDIO
+        self.piece = recognizer.chunk_frames * metadata.input.units_per_frame if streams else None
 
-    def whole(self, samples: NDArray[Any]) -> str:
-        """Recognise a recording."""
-        return self.recognizer.recognize(samples, self.rate).text
+    def read(self, source: str) -> Value:
+        """Read an input in the bundle's form."""
+        return read_input(self._kind, source, self.form)
 
-    def feed(self) -> Feed:
-        """Open a stream."""
-        return _RecognizerFeed(self.recognizer.create_stream(), self.rate)
+    def whole(self, value: Value) -> str:
+        """Recognise an input."""
+        return self.recognizer.recognize(value, self.rate or None).text
+
+    def feed(self) -> Feed | None:
+        """Open a stream; images and sentences are taken whole."""
+        return _RecognizerFeed(self.recognizer.create_stream(), self.rate) if self._kind == AUDIO else None
 
 
 class _RecognizerFeed:
@@ -84,15 +102,19 @@ class _RecognizerFeed:
 class SystemEngine:
     """Any other system under test."""
 
-    def __init__(self, system: System, item: Callable[[NDArray[Any], int], Item]) -> None:
-        self._system, self._item = system, item
+    def __init__(self, system: System, item: Callable[[Value], Item]) -> None:
+        self._system, self._item, self.form = system, item, system.form
         self.rate = system.sample_rate or 0
         seconds = system.chunk_seconds
         self.piece = None if seconds is None else max(round(seconds * self.rate), 1)
 
-    def whole(self, samples: NDArray[Any]) -> str:
-        """Recognise a recording."""
-        return self._system.recognize(self._item(samples, self.rate)).text
+    def read(self, source: str) -> Value:
+        """Read an input in the system's form."""
+        return read_input(self._system.input_kind, source, self.form)
+
+    def whole(self, value: Value) -> str:
+        """Recognise an input."""
+        return self._system.recognize(self._item(value)).text
 
     def feed(self) -> Feed | None:
         """Open a stream, where there is one."""
@@ -122,12 +144,11 @@ def open_engine(variant: Mapping[str, Any], decoding: Decoding) -> Engine:
         KdcompressError: it cannot be opened.
     """
     if variant["kind"] == "bundle":
-        return RecognizerEngine(decoding.open(Path(variant["bundle_path"]), variant["precision"]))
+        recognizer = decoding.open(Path(variant["bundle_path"]), variant["precision"])
+        return RecognizerEngine(recognizer, variant["input_kind"])
     from kdcompress_evaluation.records import from_json
     from kdcompress_evaluation.systems import Item, open_system
     from kdcompress_evaluation.variants import VariantInfo
 
-    def item(samples: NDArray[Any], rate: int) -> Item:
-        return Item("", 0, "", "audio", "", _audio={rate: (samples, rate)})
-
-    return SystemEngine(open_system(from_json(VariantInfo, dict(variant)), decoding), item)
+    system = open_system(from_json(VariantInfo, dict(variant)), decoding)
+    return SystemEngine(system, lambda value: Item.holding(system.input_kind, value, system.form))

@@ -10,21 +10,30 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kdcompress_evaluation.rows import iterate_rows
-from kdcompress_evaluation.scoring import word_diff
+from kdcompress_evaluation.scoring import character_diff, word_diff
 from kdcompress_evaluation.summary import WorstUtterance
+from kdcompress_evaluation.tasks import TASKS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from kdcompress_evaluation.rows import Row
-    from kdcompress_evaluation.scoring import Normaliser
+    from kdcompress_evaluation.scoring import DiffPiece, Normaliser
     from kdcompress_evaluation.summary import ManifestInfo
+
+    Diff = Callable[[str, str], tuple[DiffPiece, ...]]
 
 _WORST = 20
 _CHANGED = 10
+
+
+def diff_of(task: str, normaliser: Normaliser) -> Diff:
+    """How a reference and a hypothesis of a task are laid side by side: by characters where those are counted."""
+    align = character_diff if TASKS[task].counts_characters else word_diff
+    return lambda reference, hypothesis: align(reference, hypothesis, normaliser)
 
 
 @dataclass(frozen=True)
@@ -59,9 +68,9 @@ class _Top:
 class Extremes:
     """Collect while rows are read; the baseline's rows of a manifest must come first."""
 
-    def __init__(self, baseline: str, normaliser: Normaliser) -> None:
+    def __init__(self, baseline: str, diff: Diff) -> None:
         self._baseline = baseline
-        self._normaliser = normaliser
+        self._diff = diff
         self._errors: dict[int, NDArray[np.float64]] = {}
         self._worst: dict[str, _Top] = defaultdict(lambda: _Top(_WORST))
         self._regressions: dict[str, _Top] = defaultdict(lambda: _Top(_CHANGED))
@@ -148,5 +157,5 @@ class Extremes:
             reference=row.reference,
             hypothesis=row.hypothesis,
             baseline_hypothesis=None if shown.baseline_errors is None else baseline,
-            diff=word_diff(row.reference, row.hypothesis, self._normaliser),
+            diff=self._diff(row.reference, row.hypothesis),
         )

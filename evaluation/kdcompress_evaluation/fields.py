@@ -71,6 +71,10 @@ class Fields:
                 if column is not None and not self._put(column, manifest, index, value, wanted=wanted):
                     self._columns[name] = None
 
+    def add_facts(self, manifest: int, index: int, facts: Mapping[str, Any]) -> None:
+        """Note what was found about the input or reference of one utterance; any variant may know it."""
+        self.add(manifest, index, None, facts)
+
     def speakers(self, manifest: int) -> list[str | None]:
         """Speaker of every utterance."""
         names: list[str | None] = [*self._speakers.known, None]

@@ -1,4 +1,4 @@
-"""Memory of loading a variant and streaming a recording, measured in a process of its own.
+"""Memory of loading a variant and recognising an input, measured in a process of its own.
 
 ``python -m kdcompress_evaluation.footprint REQUEST.json`` writes one line of JSON; see ``ask``.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TIMEOUT = 300
 """Seconds after which a process is given up."""
 _PASSES = 3
-"""Times that the recording is streamed before memory counts as steady."""
+"""Times that the input is recognised before memory counts as steady."""
 
 
 def ask(module: str, request: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
@@ -26,7 +26,7 @@ def ask(module: str, request: Mapping[str, Any]) -> tuple[dict[str, Any] | None,
 
     Args:
         module: whose ``main`` reads the request from a file and writes one line of JSON.
-        request: ``variant`` (a ``VariantInfo`` as JSON), ``decoding``, ``audio`` and what else the module wants.
+        request: ``variant`` (a ``VariantInfo`` as JSON), ``decoding``, ``input`` and what else the module wants.
 
     Returns:
         What it wrote; or ``None``, and why there is nothing.
@@ -48,25 +48,26 @@ def ask(module: str, request: Mapping[str, Any]) -> tuple[dict[str, Any] | None,
 
 
 def stream_here(request: Mapping[str, Any]) -> dict[str, int | None]:
-    """Load a variant in this process, stream a recording in chunks several times, and read the memory.
+    """Load a variant in this process, recognise an input several times (audio in chunks), and read the memory.
 
     Returns the fields of ``cost.Memory``, which this process does not import: its own imports count.
 
     A model that takes whole recordings keeps the pieces and runs at the end: that is what it needs.
 
     Args:
-        request: see ``ask``; ``audio`` is a file.
+        request: see ``ask``; ``input`` is a file, or a sentence.
 
     Raises:
-        KdcompressError: the variant or the audio cannot be used.
+        KdcompressError: the variant or the input cannot be used.
     """
     import psutil
 
     from kdcompress_evaluation.decoding import Decoding
     from kdcompress_evaluation.engines import open_engine
-    from kdcompress_runtime.audio import read_audio
+    from kdcompress_evaluation.inputs import read_input
 
-    samples, _ = read_audio(Path(request["audio"]), sample_rate=int(request["variant"]["sample_rate"]))
+    variant = request["variant"]
+    samples = read_input(variant["input_kind"], request["input"], variant["sample_rate"])
     decoding = Decoding.from_json(request["decoding"])
     process = psutil.Process()
     imported = int(process.memory_info().rss)

@@ -11,6 +11,7 @@ from kdcompress_evaluation import words
 from kdcompress_evaluation.charts import pareto_chart
 from kdcompress_evaluation.labels import Point
 from kdcompress_evaluation.pareto import is_paced, latency
+from kdcompress_evaluation.tasks import TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,8 +49,8 @@ class Key:
     """``chosen``, ``front`` (on at least one) or ``beaten``."""
 
 
-def charts(summary: Summary, focus: str) -> list[Chart]:
-    """The plots that the data allow; ``focus`` is the variant that the page is about."""
+def charts(summary: Summary, focus: str, prefix: str = "") -> list[Chart]:
+    """The plots that the data allow; ``focus`` is the variant that the page is about, ``prefix`` that of ids."""
     known = [v for v in summary.variants if v.pooled.metrics[summary.primary.name].value is not None]
     axes: Sequence[tuple[str, str, str, Callable[[VariantSummary], float | None]]] = (
         ("size", "Against size", "size to ship, MB", _megabytes),
@@ -62,7 +63,7 @@ def charts(summary: Summary, focus: str) -> list[Chart]:
         points = [_point(summary, v, x, name, focus) for v, x in costs if x is not None]
         if len(points) > 1:
             missing = tuple(v.info.name for v, x in costs if x is None)
-            found.append(Chart(title, _draw(summary, points, name, x_label), missing))
+            found.append(Chart(title, _draw(summary, points, name, x_label, prefix), missing))
     return found
 
 
@@ -78,7 +79,8 @@ def key(summary: Summary, focus: str) -> list[Key]:
 
 def latency_label(summary: Summary) -> str:
     """Name and unit of the horizontal axis."""
-    return f"computing a chunk{' in real time' if is_paced(summary.variants) else ''}, p95, ms"
+    step = TASKS[summary.run.task].step
+    return f"computing a {step}{' in real time' if is_paced(summary.variants) else ''}, p95, ms"
 
 
 def _megabytes(variant: VariantSummary) -> float | None:
@@ -145,9 +147,9 @@ def _with(unit: str, value: str) -> str | None:
     return None if value == words.MISSING else value + unit
 
 
-def _draw(summary: Summary, points: Sequence[Point], name: str, x_label: str) -> Markup:
+def _draw(summary: Summary, points: Sequence[Point], name: str, x_label: str, prefix: str) -> Markup:
     primary = summary.primary
     y_label = f"{primary.title}{primary.unit and ', ' + primary.unit}"
     told = f"{y_label} against {x_label}; {len(points)} marks, arrow keys lead from one to the next"
-    # The chart is ours, and matplotlib and pareto_chart escape what is written in it.
-    return Markup(pareto_chart(points, name=name, x_label=x_label, y_label=y_label, description=told))  # noqa: S704
+    svg = pareto_chart(points, name=name, x_label=x_label, y_label=y_label, description=told, prefix=prefix)
+    return Markup(svg)  # noqa: S704 - the chart is ours; matplotlib and pareto_chart escape what is written in it

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kdcompress_evaluation import words
 from kdcompress_evaluation.markdown_text import moved, of, ratio, share, spread, table, text
+from kdcompress_evaluation.tasks import TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
     from kdcompress_evaluation.summary import Streaming, Summary, VariantSummary
     from kdcompress_evaluation.variants import VariantInfo
 
-_FRONTS = {"size": "size", "latency": "chunk p95", "memory": "peak memory"}
 _STATES = {True: "front", False: "beaten", None: words.MISSING}
 _CHUNK = ("p50", "p95", "p99", "highest")
+_SPREAD = "p50 / p95 / p99 / max"
 
 
 def trade_offs(summary: Summary) -> Iterator[str]:
@@ -30,8 +31,9 @@ def trade_offs(summary: Summary) -> Iterator[str]:
         "The plots are in report.html."
     )
     yield ""
-    rows = [[text(v.info.name), *(_STATES[v.fronts.get(name)] for name in _FRONTS)] for v in summary.variants]
-    yield from table(("variant", *_FRONTS.values()), rows, left=4)
+    fronts = {"size": "size", "latency": f"{TASKS[summary.run.task].step} p95", "memory": "peak memory"}
+    rows = [[text(v.info.name), *(_STATES[v.fronts.get(name)] for name in fronts)] for v in summary.variants]
+    yield from table(("variant", *fronts.values()), rows, left=4)
 
 
 def streaming(summary: Summary) -> Iterator[str]:
@@ -81,13 +83,19 @@ def speed(summary: Summary) -> Iterator[str]:
         return
     yield "## Speed"
     yield ""
+    task = TASKS[summary.run.task]
+    if task.chunked:
+        head: tuple[str, ...] = (
+            "variant", "times as fast (95 % interval)", "RTF median", "RTF total", "chunk p50 / p95 / p99 / max ms",
+            "paced p50 / p95 / p99 / max ms", "CPU paced", "end to result p95 ms",
+        )  # fmt: skip
+        yield from table(head, [_times(info, found) for info, found in timed])
+    else:
+        head = ("variant", "times as fast (95 % interval)", f"{task.unit}s a second", f"a {task.unit}: {_SPREAD} ms")
+        yield from table(head, [_whole_times(info, found) for info, found in timed])
     head = (
-        "variant", "times as fast (95 % interval)", "RTF median", "RTF total", "chunk p50 / p95 / p99 / max ms",
-        "paced p50 / p95 / p99 / max ms", "CPU paced", "end to result p95 ms",
-    )  # fmt: skip
-    yield from table(head, [_times(info, found) for info, found in timed])
-    head = (
-        "variant", "frontend ms", "model ms", "decoder ms", "other ms", "M MAC/s of audio", "of peak compute",
+        "variant", "frontend ms", "model ms", "decoder ms", "other ms",
+        f"M MAC {'a second of audio' if task.chunked else f'a {task.unit}'}", "of peak compute",
         "of peak memory bandwidth",
     )  # fmt: skip
     yield from table(head, [_parts(info, found) for info, found in timed])
@@ -106,6 +114,15 @@ def _times(info: VariantInfo, found: Speed) -> tuple[str, ...]:
         spread(found.paced, _CHUNK),
         share(found.paced_cpu, 1),
         spread(found.final, ("p95",)),
+    )
+
+
+def _whole_times(info: VariantInfo, found: Speed) -> tuple[str, ...]:
+    return (
+        text(info.name),
+        ratio(found.speedup, "baseline"),
+        words.rate(found.per_second),
+        spread(found.whole, _CHUNK),
     )
 
 

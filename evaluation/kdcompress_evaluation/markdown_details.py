@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 from kdcompress_evaluation import words
 from kdcompress_evaluation.markdown_text import code, diff, moved, rate, table, text
-from kdcompress_evaluation.scoring import NORMALISERS, word_diff
+from kdcompress_evaluation.extremes import diff_of
+from kdcompress_evaluation.scoring import NORMALISERS
+from kdcompress_evaluation.tasks import TASKS, TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from kdcompress_evaluation.summary import Accuracy, Comparison, Slice, Summary, VariantSummary, WorstUtterance
+    from kdcompress_evaluation.tasks import Task
 
 _SHOWN = 5
 """Utterances of a kind; the page has more."""
@@ -101,7 +104,7 @@ def accuracy(summary: Summary) -> Iterator[str]:
 
 
 def _accuracy_table(summary: Summary, found: Sequence[Accuracy]) -> Iterator[str]:
-    lines = summary.run.task == "scene_text"
+    lines = TASKS[summary.run.task].counts_characters
     head = (
         "variant",
         *(f"{m.short} {m.unit} (95 % interval)".replace("  ", " ") for m in summary.metrics),
@@ -161,21 +164,31 @@ def utterances(summary: Summary, focus: str) -> Iterator[str]:
         ("Better than with the baseline: {}", summary.improvements.get(focus, ()), True),
     )
     explained = False
+    task = TASKS[summary.run.task]
+    align = diff_of(task.name, NORMALISERS[summary.run.normaliser])
     for title, items, changed in kinds:
         if not items:
             continue
         yield f"## {title.format(text(focus))}"
         yield ""
         if not explained:
-            yield "Words that were left out are struck out, words that were put in are bold."
+            what = "Characters" if task.counts_characters else "Words"
+            yield f"{what} that were left out are struck out, {what.lower()} that were put in are bold."
             yield ""
             explained = True
         for item in items[:_SHOWN]:
-            yield f"- {_about(summary, item)}: {diff(item.diff) or '(nothing)'}"
+            yield f"- {_about(summary, item)}: {diff(item.diff, task.between) or '(nothing)'}"
+            yield from _source(task, item)
             if changed and item.baseline_hypothesis is not None:
-                theirs = word_diff(item.reference, item.baseline_hypothesis, NORMALISERS[summary.run.normaliser])
-                yield f"  - baseline: {diff(theirs) or '(nothing)'}"
+                theirs = align(item.reference, item.baseline_hypothesis)
+                yield f"  - baseline: {diff(theirs, task.between) or '(nothing)'}"
         yield ""
+
+
+def _source(task: Task, item: WorstUtterance) -> Iterator[str]:
+    """The source sentence, or the path of an image; recordings are found by their id."""
+    if not task.chunked:
+        yield f"  - {'source' if task.input_kind == TEXT else task.medium}: {text(item.input)}"
 
 
 def _about(summary: Summary, item: WorstUtterance) -> str:
@@ -183,13 +196,7 @@ def _about(summary: Summary, item: WorstUtterance) -> str:
     task, who = summary.run.task, f", {text(item.speaker)}" if item.speaker else ""
     theirs, ours = item.baseline_errors, words.utterance_errors(item.errors, task)
     before = "" if theirs is None else f", baseline {words.utterance_errors(theirs, task)}"
-    return f"{text(item.id)} ({text(item.manifest)}{who}), {ours} {_unit(summary, item)}{before}"
-
-
-def _unit(summary: Summary, item: WorstUtterance) -> str:
-    if summary.run.task == "translation":
-        return "chrF"
-    return "characters wrong" if summary.run.task == "scene_text" else f"of {words.plural(item.words, 'word')} wrong"
+    return f"{text(item.id)} ({text(item.manifest)}{who}), {ours} {words.error_unit(item.words, task)}{before}"
 
 
 def failures(summary: Summary) -> Iterator[str]:

@@ -8,6 +8,7 @@ from kdcompress_evaluation import words
 from kdcompress_evaluation.markdown_text import block, code, table, text
 from kdcompress_evaluation.overlap import CLEAN, LEAK, UNKNOWN, WEAK, WHY, severity, undeclared
 from kdcompress_evaluation.scoring import NORMALISERS
+from kdcompress_evaluation.tasks import TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from kdcompress_evaluation.summary import Overlap, Summary
     from kdcompress_evaluation.variants import VariantInfo
 
-_INPUTS = {"speech": "recordings", "scene_text": "images", "translation": "source sentences"}
 _SHARED = {LEAK: "**yes**", WEAK: "no, but speakers or texts", CLEAN: "no", UNKNOWN: "**not known**"}
 
 
@@ -48,7 +48,7 @@ def _disjointness(summary: Summary) -> Iterator[str]:
     yield "## Are the test sets unseen?"
     yield ""
     if summary.overlaps:
-        inputs = _INPUTS[summary.run.task]
+        inputs = TASKS[summary.run.task].inputs
         head = ("bundles", "their set", "test set", f"shared {inputs}", inputs, "speakers", "texts", "compared")
         yield from table(head, [_overlap(group) for group in _alike(summary.overlaps)], left=4)
         yield WHY

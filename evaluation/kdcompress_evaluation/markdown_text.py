@@ -85,13 +85,24 @@ def share(value: float | None, digits: int = 0) -> str:
     return words.MISSING if value is None else f"{100 * value:.{digits}f} %"
 
 
-def diff(pieces: Sequence[DiffPiece]) -> str:
-    """Deleted words struck out, inserted ones bold, substitutions both."""
+def diff(pieces: Sequence[DiffPiece], between: str = " ") -> str:
+    """Deleted words (characters) struck out, inserted ones bold, substitutions both; ``between`` stands between."""
     shown = []
     for piece in pieces:
+        # A space at the end of a run of characters must not be lost, nor stand inside the marks.
+        wanted, found = (one if between else one.replace(" ", "␣") for one in (piece.reference, piece.hypothesis))
         if piece.kind == "equal":
-            shown.append(text(piece.reference))
+            shown.append(text(piece.reference) if between else _spaced(piece.reference))
             continue
-        shown += [f"~~{text(piece.reference)}~~"] if piece.reference else []
-        shown += [f"**{text(piece.hypothesis)}**"] if piece.hypothesis else []
-    return " ".join(shown)
+        shown += [f"~~{text(wanted)}~~"] if wanted else []
+        shown += [f"**{text(found)}**"] if found else []
+    return between.join(shown)
+
+
+def _spaced(content: str) -> str:
+    """Escaped text that keeps the spaces at its ends."""
+    inside = content.strip()
+    if not inside:
+        return content
+    first = content.index(inside)
+    return f"{content[:first]}{text(inside)}{content[first + len(inside) :]}"

@@ -6,6 +6,8 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdcompress_evaluation.tasks import AUDIO, IMAGE, TEXT
+
 LIMIT = 200_000
 """Bytes of one file; larger ones are left out with a word."""
 TOTAL = 6_000_000
@@ -27,6 +29,7 @@ _IMAGES = {
     ".webp": "image/webp",
     ".bmp": "image/bmp",
 }
+_TYPES = {AUDIO: _AUDIO, IMAGE: _IMAGES}
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,12 @@ class Media:
     """The inputs shown in one page: each file once, within limits.
 
     Args:
-        task: ``speech``, ``scene_text`` or ``translation``.
+        kind: ``audio``, ``image`` or ``text``.
+        prefix: of the ids in the page.
     """
 
-    def __init__(self, task: str) -> None:
-        self._task = task
+    def __init__(self, kind: str, prefix: str = "") -> None:
+        self._kind, self._prefix = kind, prefix
         self._anchors: dict[str, str] = {}
         self._bytes = 0
 
@@ -60,7 +64,7 @@ class Media:
             value: its input: a path, or a sentence.
             inside: put the file into the page, unless it stands there already; otherwise its path is shown.
         """
-        if self._task == "translation":
+        if self._kind == TEXT:
             return Medium("text", value, "")
         if value in self._anchors:
             return Medium("again", "", self._anchors[value])
@@ -69,18 +73,17 @@ class Media:
     def _embed(self, value: str) -> Medium:
         """The file as a ``data:`` URI, or why it is left out."""
         path = Path(value)
-        kinds, kind = (_IMAGES, "image") if self._task == "scene_text" else (_AUDIO, "audio")
-        mime = kinds.get(path.suffix.lower())
+        mime = _TYPES[self._kind].get(path.suffix.lower())
         if mime is None:
             return Medium("none", f"not shown: a browser cannot play or show {path.suffix or 'such'} files", "")
         content, why = _read(path)
         if content is None:
             return Medium("none", why, "")
         if self._bytes + len(content) > TOTAL:
-            return Medium("none", f"left out: the page holds {TOTAL / 1e6:.0f} MB of recordings already", "")
+            return Medium("none", f"left out: the page holds {TOTAL / 1e6:.0f} MB of such files already", "")
         self._bytes += len(content)
-        anchor = self._anchors[value] = f"medium-{len(self._anchors) + 1}"
-        return Medium(kind, f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}", anchor)
+        anchor = self._anchors[value] = f"{self._prefix}medium-{len(self._anchors) + 1}"
+        return Medium(self._kind, f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}", anchor)
 
 
 def _read(path: Path) -> tuple[bytes | None, str]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from kdcompress_evaluation.scoring import character_counts, count_columns, word_counts
+from kdcompress_evaluation.scoring import character_counts, count_columns, plain, word_counts
+from kdcompress_evaluation.tasks import SCENE_TEXT, SPEECH, TRANSLATION
 from kdcompress_runtime.errors import OptionsError
 
 if TYPE_CHECKING:
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from kdcompress_evaluation.rows import Row
     from kdcompress_evaluation.scoring import Normaliser
 
-SPEECH, SCENE_TEXT, TRANSLATION = "speech", "scene_text", "translation"
-"""Tasks."""
+__all__ = ["SCENE_TEXT", "SPEECH", "TRANSLATION", "Metric", "MetricInfo", "figures_beside", "metrics_for"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class MetricInfo:
     """One metric, for tables and verdicts."""
 
     name: str
-    """Key: ``wer``, ``cer``, ``ser``, ``chrf``, ``bleu``."""
+    """Key: ``wer``, ``cer``, ``ser``, ``chrf``, ``bleu``, ``copied``."""
     short: str
     """Heading: ``WER``."""
     title: str
@@ -63,6 +64,10 @@ class Metric(ABC):
         A failed utterance is an empty hypothesis. Rows do not depend on each other, so a long test set is counted in
         batches of some hundred.
         """
+
+    def of_rows(self, rows: Sequence[Row]) -> NDArray[np.float64]:
+        """Count a batch of rows: (N, K); those metrics that look at the input, too, do so here."""
+        return self.statistics([row.reference for row in rows], [row.hypothesis for row in rows])
 
     @abstractmethod
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -136,6 +141,46 @@ class SentenceErrorRate(Metric):
         return statistics[:, 0]
 
 
+class Copied(Metric):
+    """Share of output words that stand in the source: a model that copies instead of translating has many.
+
+    Names and numbers are rightly the same in both languages, so the references have some, too; they are counted beside
+    it. Words are compared as the normaliser ``plain`` leaves them.
+    """
+
+    columns: ClassVar = ("copied", "words", "reference_copied", "reference_words")
+
+    def __init__(self) -> None:
+        compared = "words of the output, in lower case and without punctuation, that are words of the source"
+        super().__init__(_rate("copied", "copied", "output words that stand in the source", compared))
+
+    def statistics(self, references: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.float64]:
+        """Without sources nothing is known: (N, 4) zeros."""
+        return np.zeros((len(references), len(self.columns))) if len(hypotheses) else np.zeros((0, len(self.columns)))
+
+    def of_rows(self, rows: Sequence[Row]) -> NDArray[np.float64]:
+        """Copied words and words of the output, then those of the reference: (N, 4)."""
+        counts = np.zeros((len(rows), len(self.columns)))
+        for place, row in enumerate(rows):
+            source = set(plain(row.input).split())
+            for column, text in ((0, row.hypothesis), (2, row.reference)):
+                words = plain(text).split()
+                counts[place, column : column + 2] = sum(word in source for word in words), len(words)
+        return counts
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Copied words per output word."""
+        return _divide(sums[..., 0], sums[..., 1])
+
+    def trials(self, sums: NDArray[np.float64]) -> float:
+        """Output words."""
+        return float(sums[1])
+
+    def costs(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Copied words."""
+        return statistics[:, 0]
+
+
 def word_error_rate(normaliser: Normaliser) -> ErrorRate:
     """WER: errors of words over reference words."""
     return ErrorRate(_rate("wer", "WER", "word error rate", _jiwer(normaliser)), normaliser, characters=False)
@@ -169,6 +214,11 @@ def metrics_for(task: str, normaliser: Normaliser) -> tuple[Metric, ...]:
 
         return ChrF(), Bleu()
     raise OptionsError(f"no metrics for task {task!r}; known: {SPEECH}, {SCENE_TEXT}, {TRANSLATION}")
+
+
+def figures_beside(task: str) -> tuple[Metric, ...]:
+    """Figures of a task that look at inputs, too (``of_rows``); shown beside the metrics, and never decide."""
+    return (Copied(),) if task == TRANSLATION else ()
 
 
 def _rate(name: str, short: str, title: str, scorer: str) -> MetricInfo:

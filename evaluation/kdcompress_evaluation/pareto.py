@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from kdcompress_evaluation.tasks import AUDIO
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from kdcompress_evaluation.metrics import MetricInfo
     from kdcompress_evaluation.summary import VariantSummary
 
+ANY = "any"
+"""Input of systems that take whatever comes: texts of other systems."""
 SIZE, LATENCY, MEMORY = "size", "latency", "memory"
 """Costs that a front is drawn for: bytes to ship; 95th percentile of computing a chunk; peak resident memory."""
 
@@ -64,10 +68,12 @@ def is_paced(variants: Sequence[VariantSummary]) -> bool:
 
 
 def latency(variant: VariantSummary, *, paced: bool) -> float | None:
-    """95th percentile of a chunk in milliseconds."""
+    """95th percentile of a chunk in milliseconds; of a whole line or sentence where inputs are not cut."""
     if variant.speed is None:
         return None
     chosen = variant.speed.paced if paced else variant.speed.chunk
+    if variant.info.input_kind not in {AUDIO, ANY}:
+        chosen = variant.speed.whole
     return None if chosen is None else chosen.p95
 
 

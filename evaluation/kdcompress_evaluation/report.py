@@ -6,17 +6,20 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import jinja2
+from markupsafe import Markup
 
 from kdcompress_evaluation import words
 from kdcompress_evaluation.answer import answer, focus_of, missed, overlap_state, standing
-from kdcompress_evaluation.csv_file import render_csv
+from kdcompress_evaluation.csv_file import render_csv, render_csv_of
 from kdcompress_evaluation.forest import Scale, forest, ruler, stack
 from kdcompress_evaluation.frontier import charts, key
-from kdcompress_evaluation.markdown import render_markdown
+from kdcompress_evaluation.markdown import render_markdown, render_markdown_of
 from kdcompress_evaluation.media import Media
 from kdcompress_evaluation.pareto import is_paced, latency
 from kdcompress_evaluation.records import write_text
 from kdcompress_evaluation.scoring import NORMALISERS
+from kdcompress_evaluation.several import Report, line_of
+from kdcompress_evaluation.tasks import TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,17 +30,26 @@ if TYPE_CHECKING:
     from kdcompress_evaluation.scoring import ErrorCounts
     from kdcompress_evaluation.summary import Accuracy, Slice, Summary
 
-_COUNTED = {"speech": "words", "scene_text": "characters", "translation": ""}
-_INPUTS = {"speech": "Recordings", "scene_text": "Images", "translation": "Sentences"}
 _MARKS = {"holds": "✓", "fails": "✕", "unclear": "?"}
 
 
 def write_report(summary: Summary, output: Path) -> None:
-    """Write the files into ``output``, each moved into place when complete."""
+    """Write the files of a report of one task into ``output``, each moved into place when complete."""
     write_text(output / "report.json", summary.dumps())
     write_text(output / "report.csv", render_csv(summary))
     write_text(output / "report.md", render_markdown(summary))
     write_text(output / "report.html", render_html(summary))
+
+
+def write_reports(report: Report, output: Path) -> None:
+    """Write the files of a report of several tasks, as ``write_report`` does; of one it is that one's."""
+    if len(report.tasks) == 1:
+        write_report(report.tasks[0], output)
+        return
+    write_text(output / "report.json", report.dumps())
+    write_text(output / "report.csv", render_csv_of(report.tasks))
+    write_text(output / "report.md", render_markdown_of(report))
+    write_text(output / "report.html", render_html_of(report))
 
 
 def render_html(summary: Summary) -> str:
@@ -45,15 +57,50 @@ def render_html(summary: Summary) -> str:
 
     Recordings and images of the utterances shown are read from where the rows say they lie, and put into the page.
     """
-    environment = jinja2.Environment(
+    return render_html_of(Report(summary.headline, (summary,)))
+
+
+def render_html_of(report: Report) -> str:
+    """Return the page of several tasks: what came out of each at the top, then one after the other."""
+    parts = [_part(summary, f"{summary.run.task}-" if len(report.tasks) > 1 else "") for summary in report.tasks]
+    page = {
+        "parts": parts,
+        "title": parts[0]["title"] if len(parts) == 1 else ", ".join(part["task"].title for part in parts),
+        "numbered": len(parts) == 1 and parts[0]["numbered"],
+        "headline": report.headline,
+        "created": report.tasks[0].run.created,
+        "judged": any(summary.verdict is not None for summary in report.tasks),
+    }
+    environment = _environment()
+    environment.filters["day"] = words.day
+    return environment.get_template("report.html.j2").render(page)
+
+
+def _part(summary: Summary, prefix: str) -> dict[str, Any]:
+    """What the page shows of one task; ids begin with ``prefix``."""
+    environment = _environment()
+    environment.filters.update(_filters(summary))
+    context = _context(summary, prefix)
+    found = context["answer"]
+    return {
+        "prefix": prefix,
+        "task": context["task"],
+        "numbered": context["numbered"],
+        "title": found.title[:60] if found.state else found.focus,
+        "line": line_of(summary, found),
+        # What the templates wrote is escaped already.
+        "content": Markup(environment.get_template("task.html.j2").render(context)),  # noqa: S704
+    }
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("kdcompress_evaluation"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(_filters(summary))
-    return environment.get_template("report.html.j2").render(_context(summary))
 
 
 def _filters(summary: Summary) -> dict[str, Any]:
@@ -62,7 +109,7 @@ def _filters(summary: Summary) -> dict[str, Any]:
     plain = (
         words.percent, words.points, words.interval, words.points_interval, words.megabytes, words.milliseconds,
         words.millions, words.number, words.times, words.plural, words.decoder, words.p_value, words.count,
-        words.duration, words.day, words.times_interval,
+        words.duration, words.day, words.times_interval, words.rate,
     )  # fmt: skip
     return {
         **{function.__name__: function for function in plain},
@@ -71,17 +118,20 @@ def _filters(summary: Summary) -> dict[str, Any]:
         "counts": lambda accuracy: _counts(summary, accuracy),
         "standing": lambda found: standing(found, summary.verdict.ships if summary.verdict else None),
         "missed": missed,
+        "solid": lambda text: text if TASKS[summary.run.task].between else text.replace(" ", "␣"),
+        "errors": lambda errors: words.utterance_errors(errors, summary.run.task),
+        "error_unit": lambda length: words.error_unit(length, summary.run.task),
         "overlap_state": overlap_state,
     }
 
 
-def _context(summary: Summary) -> dict[str, Any]:
-    """Everything that the templates read."""
+def _context(summary: Summary, prefix: str) -> dict[str, Any]:
+    """Everything that the templates of one task read."""
     run, variants = summary.run, summary.variants
     focus, baseline = summary.variant(focus_of(summary)), summary.variant(run.baseline)
     timed = next((v for v in variants if v.speed is not None), None)
     slices = [(field, list(parts)) for field, parts in groupby(summary.slices, key=lambda part: part.field)]
-    plots = charts(summary, focus.info.name)
+    plots = charts(summary, focus.info.name, prefix)
     return {
         "summary": summary,
         "run": run,
@@ -97,9 +147,9 @@ def _context(summary: Summary) -> dict[str, Any]:
         "charts": plots,
         "verdicts": {} if summary.verdict is None else {v.variant: v for v in summary.verdict.variants},
         "marks": _MARKS,
-        "unit": words.UNITS[run.task],
-        "counted": _COUNTED[run.task],
-        "inputs": _INPUTS[run.task],
+        "task": TASKS[run.task],
+        "prefix": prefix,
+        "top": "h2" if prefix else "h1",
         "scale": Scale.around(
             _differences(summary), mark=run.tolerance * (1 if summary.primary.lower_is_better else -1)
         ),
@@ -115,7 +165,7 @@ def _context(summary: Summary) -> dict[str, Any]:
         "word_times": _word_times(summary),
         "slices": slices,
         "broken": {item.name for item in summary.broken},
-        "media": Media(run.task),
+        "media": Media(TASKS[run.task].input_kind, prefix),
         "machines": _machines(summary),
         "normaliser": NORMALISERS[run.normaliser],
         "provenance": _provenance,
@@ -145,7 +195,7 @@ def _sections(summary: Summary, *, drawn: bool) -> list[tuple[str, str]]:
 
 def _counts(summary: Summary, accuracy: Accuracy) -> ErrorCounts:
     """Errors of the units that the task counts."""
-    return accuracy.characters if summary.run.task == "scene_text" else accuracy.words
+    return accuracy.characters if TASKS[summary.run.task].counts_characters else accuracy.words
 
 
 def _differences(summary: Summary) -> Iterable[Estimate]:

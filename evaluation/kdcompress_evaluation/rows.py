@@ -83,6 +83,8 @@ class Row:
     """Other fields of the manifest, except ``words``."""
     stream: StreamRow | None = None
     """The same utterance in a stream; ``None``: not tried."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What was found about the input, to slice by: ``width`` and ``height`` of an image, ``source words``."""
     split_text: str | None = None
     """Text of a stream fed in pieces of random length; ``None``: not tried."""
 

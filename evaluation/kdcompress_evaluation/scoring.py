@@ -88,14 +88,14 @@ class UtteranceScore:
 
 @dataclass(frozen=True)
 class DiffPiece:
-    """One run of an aligned word diff."""
+    """One run of an aligned diff, of words or of characters."""
 
     kind: str
     """``equal``, ``substitute``, ``delete`` or ``insert``."""
     reference: str
-    """Words of the reference; empty for an insertion."""
+    """Words (characters) of the reference; empty for an insertion."""
     hypothesis: str
-    """Words of the hypothesis; empty for a deletion."""
+    """Words (characters) of the hypothesis; empty for a deletion."""
 
 
 def plain(text: str) -> str:
@@ -105,13 +105,52 @@ def plain(text: str) -> str:
     return re.sub(r"\s+", " ", "".join(kept)).strip()
 
 
+def case(text: str) -> str:
+    """NFKC; runs of spaces are one space."""
+    return " ".join(unicodedata.normalize("NFKC", text).split())
+
+
+def nocase(text: str) -> str:
+    """As ``case``, in lower case."""
+    return case(unicodedata.normalize("NFKC", text).lower())
+
+
+def alnum(text: str) -> str:
+    """Lower-case letters and digits alone, without any space."""
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
+    return "".join(c for c in text if unicodedata.category(c)[0] in "LMN")
+
+
 NORMALISERS: Mapping[str, Normaliser] = {
-    "plain": Normaliser(
-        name="plain",
-        version=1,
-        description="Unicode NFKC, lower-case, typographic apostrophes made plain, all other punctuation and "
-        "symbols replaced by a space, spaces collapsed; numbers and spelling are left as they are",
-        apply=plain,
+    one.name: one
+    for one in (
+        Normaliser(
+            name="plain",
+            version=1,
+            description="Unicode NFKC, lower-case, typographic apostrophes made plain, all other punctuation and "
+            "symbols replaced by a space, spaces collapsed; numbers and spelling are left as they are",
+            apply=plain,
+        ),
+        Normaliser(
+            name="case",
+            version=1,
+            description="Unicode NFKC; case counts, punctuation counts, a space counts, runs of spaces are one",
+            apply=case,
+        ),
+        Normaliser(
+            name="nocase",
+            version=1,
+            description="Unicode NFKC, lower-case: case does not count, punctuation counts, a space counts, runs of "
+            "spaces are one",
+            apply=nocase,
+        ),
+        Normaliser(
+            name="alnum",
+            version=1,
+            description="Unicode NFKC, lower-case letters and digits alone: case, punctuation, symbols and spaces do "
+            "not count, as papers on scene text report",
+            apply=alnum,
+        ),
     )
 }
 """Normalisers by name."""
@@ -150,13 +189,21 @@ def count_columns(counts: Sequence[ErrorCounts]) -> NDArray[np.float64]:
 
 def word_diff(reference: str, hypothesis: str, normaliser: Normaliser) -> tuple[DiffPiece, ...]:
     """Align two raw texts and return the runs of equal, substituted, deleted and inserted words."""
-    output = jiwer.process_words([normaliser.apply(reference)], [normaliser.apply(hypothesis)])
+    return _diff(jiwer.process_words([normaliser.apply(reference)], [normaliser.apply(hypothesis)]), " ")
+
+
+def character_diff(reference: str, hypothesis: str, normaliser: Normaliser) -> tuple[DiffPiece, ...]:
+    """Do the same with characters; the space between words is one."""
+    return _diff(jiwer.process_characters([normaliser.apply(reference)], [normaliser.apply(hypothesis)]), "")
+
+
+def _diff(output: jiwer.WordOutput | jiwer.CharacterOutput, between: str) -> tuple[DiffPiece, ...]:
     wanted, found = output.references[0], output.hypotheses[0]
     return tuple(
         DiffPiece(
             kind=chunk.type,
-            reference=" ".join(wanted[chunk.ref_start_idx : chunk.ref_end_idx]),
-            hypothesis=" ".join(found[chunk.hyp_start_idx : chunk.hyp_end_idx]),
+            reference=between.join(wanted[chunk.ref_start_idx : chunk.ref_end_idx]),
+            hypothesis=between.join(found[chunk.hyp_start_idx : chunk.hyp_end_idx]),
         )
         for chunk in output.alignments[0]
     )

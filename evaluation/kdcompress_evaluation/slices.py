@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kdcompress_evaluation.fields import DURATION, SPEAKER
-from kdcompress_evaluation.metrics import SPEECH
 from kdcompress_evaluation.sampling import difference, draw_manifests, estimate
 from kdcompress_evaluation.summary import Slice, SliceRate
+from kdcompress_evaluation.tasks import TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,8 +54,8 @@ def _slice(table: Table, units: Units, field: str, group: Group) -> Slice:
         field=field,
         value=group.value,
         utterances=count,
-        # Only speech counts in words: the last column of its first metric.
-        reference=int(base.total[-1]) if run.task == SPEECH else count,
+        # Where words are counted, they are the last column of the first metric.
+        reference=int(base.total[-1]) if TASKS[run.task].counts_words else count,
         rates={
             name: SliceRate(
                 estimate=estimate(metric, own),

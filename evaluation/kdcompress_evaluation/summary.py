@@ -111,7 +111,7 @@ class Accuracy:
     characters: ErrorCounts
     """Of characters."""
     metrics: dict[str, Estimate]
-    """By name of the metric (``wer``, ``cer``, ``ser``, ``chrf``, ``bleu``), fractions."""
+    """By name of the metric (``wer``, ``cer``, ``ser``, ``chrf``, ``bleu``, ``copied``), fractions."""
     differences: dict[str, Difference]
     """By name of the metric; empty for the baseline."""
 
@@ -250,7 +250,7 @@ class WorstUtterance:
     baseline_hypothesis: str | None
     """Raw text of the baseline; ``None`` for the baseline itself."""
     diff: tuple[DiffPiece, ...]
-    """Of the normalised words."""
+    """Of the normalised words; of the characters of text lines."""
 
 
 @dataclass(frozen=True)

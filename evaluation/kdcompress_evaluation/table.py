@@ -5,25 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kdcompress_evaluation.errors import PairingError, RowsError
-from kdcompress_evaluation.extremes import Extremes
+from kdcompress_evaluation.extremes import Extremes, diff_of
 from kdcompress_evaluation.failures import Failures
 from kdcompress_evaluation.fields import Fields
-from kdcompress_evaluation.metrics import (
-    SCENE_TEXT,
-    SPEECH,
-    TRANSLATION,
-    character_error_rate,
-    metrics_for,
-    word_error_rate,
-)
+from kdcompress_evaluation.metrics import character_error_rate, figures_beside, metrics_for, word_error_rate
 from kdcompress_evaluation.rows import FAILURES, iterate_rows
 from kdcompress_evaluation.scoring import NORMALISERS
 from kdcompress_evaluation.streaming_summary import StreamNumbers
+from kdcompress_evaluation.tasks import TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,8 +33,6 @@ _BATCH = 256
 """Utterances scored at once."""
 _NEVER = len(FAILURES) + 1
 """State of an utterance without a row."""
-_WORST_BY = {SPEECH: "wer", SCENE_TEXT: "cer", TRANSLATION: "chrf"}
-"""Metric that tells the worst utterances, by task."""
 _COUNTS = ("wer", "cer")
 """Metrics whose last column is the length of the reference."""
 
@@ -107,11 +99,11 @@ def read_table(output: Path, run: RunInfo) -> Table:
     normaliser = NORMALISERS[run.normaliser]
     table = Table(
         run=run,
-        metrics=metrics_for(run.task, normaliser),
+        metrics=(*metrics_for(run.task, normaliser), *figures_beside(run.task)),
         words=word_error_rate(normaliser),
         characters=character_error_rate(normaliser),
         fields=Fields([m.utterances for m in run.manifests], run.slices),
-        extremes=Extremes(run.baseline, normaliser),
+        extremes=Extremes(run.baseline, diff_of(run.task, normaliser)),
         failures=Failures(),
     )
     # The baseline comes first: the others are compared with it as they are read.
@@ -135,11 +127,10 @@ def _read(output: Path, table: Table, number: int, variant: str) -> tuple[Scored
     metrics = table.everything()
     scored = Scored({}, np.full(size, _NEVER, dtype=np.uint8), StreamNumbers(table.primary, size))
     keys = np.zeros(size, dtype=np.uint64)
-    worst = metrics[_WORST_BY[run.task]]
+    worst = metrics[TASKS[run.task].worst_by]
     for batch in _batches(iterate_rows(output, variant, manifest.name), _BATCH):
         index = _indices(batch, manifest)
-        references, hypotheses = [r.reference for r in batch], [r.hypothesis for r in batch]
-        found = {name: metric.statistics(references, hypotheses) for name, metric in metrics.items()}
+        found = {name: metric.of_rows(batch) for name, metric in metrics.items()}
         for name, statistics in found.items():
             whole = scored.statistics.setdefault(name, np.zeros((size, statistics.shape[1])))
             whole[index] = statistics
@@ -152,12 +143,20 @@ def _read(output: Path, table: Table, number: int, variant: str) -> tuple[Scored
         table.extremes.add(number, variant, batch, costs, lengths)
         for row in batch:
             if variant == run.baseline:
-                table.fields.add(number, row.index, row.speaker, row.extra)
+                table.fields.add(number, row.index, row.speaker, {**row.extra, **_of_reference(run.task, row)})
+            table.fields.add_facts(number, row.index, row.facts)
             if row.duration is not None and np.isnan(table.fields.durations[number][row.index]):
                 table.fields.durations[number][row.index] = row.duration
             table.failures.add(number, manifest.name, variant, row)
     _check_complete(output, scored, variant, manifest)
     return scored, keys
+
+
+def _of_reference(task: str, row: Row) -> dict[str, Any]:
+    """What the reference of a text line says about itself, to slice by."""
+    if not TASKS[task].counts_characters:
+        return {}
+    return {"characters": len(row.reference), "with digits": any(map(str.isdigit, row.reference))}
 
 
 def _batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:

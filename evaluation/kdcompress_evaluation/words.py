@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kdcompress_evaluation.decoding import BUNDLE
+from kdcompress_evaluation.tasks import TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from kdcompress_evaluation.bootstrap import Estimate
 
 MISSING = "–"
-UNITS = {"speech": "utterance", "scene_text": "line", "translation": "sentence"}
-"""What one line of a manifest is called, by task."""
 _MINUS = "\u2212"
 
 
@@ -71,6 +70,13 @@ def milliseconds(value: float | None) -> str:
 def chunk_time(value: float | None, *, streaming: bool) -> str:
     """Time of a chunk, or why there is none."""
     return milliseconds(value) if streaming else "not streaming"
+
+
+def rate(value: float | None) -> str:
+    """Things a second: ``1,240``, ``86``, ``7.4``."""
+    if value is None:
+        return MISSING
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -153,4 +159,10 @@ def day(created: str) -> str:
 
 def utterance_errors(errors: float, task: str) -> str:
     """Errors of one utterance; its score where the task counts none: 1 - chrF comes back as chrF."""
-    return percent(1 - errors, 1) if task == "translation" else f"{errors:g}"
+    return f"{errors:g}" if TASKS[task].counted else percent(1 - errors, 1)
+
+
+def error_unit(length: int, task: str) -> str:
+    """What stands behind ``utterance_errors``: ``of 7 words wrong``, ``of 12 characters wrong``, ``chrF``."""
+    counted = TASKS[task].counted
+    return f"of {plural(length, counted.removesuffix('s'))} wrong" if counted else "chrF"

@@ -21,8 +21,9 @@ from kdcompress_evaluation.decoding import Decoding
 from kdcompress_evaluation.records import from_json, to_json
 from kdcompress_evaluation.streaming import measure_stream, split_text
 from kdcompress_evaluation.systems.base import Item
+from kdcompress_evaluation.tasks import AUDIO
 from kdcompress_evaluation.variants import VariantInfo
-from kdcompress_runtime.errors import AudioError, MissingDependencyError
+from kdcompress_runtime.errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -62,12 +63,14 @@ def answer(system: System, asked: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"duration": item.duration}
     try:
         _check_kind(system, item)
-        if system.input_kind == "audio":
+        if system.input_kind != "any":
+            found["facts"] = item.facts(system.form)
+        if system.input_kind == AUDIO:
             samples, rate = item.audio(system.sample_rate)
             found["duration"] = len(samples) / rate
     except MissingDependencyError as error:
         return {"missing": str(error)}
-    except (AudioError, OSError, ValueError) as error:
+    except (InputError, OSError, ValueError) as error:
         return {**found, "error": str(error), "error_kind": "input"}
     begun = perf_counter()
     try:

@@ -22,6 +22,7 @@ from kdcompress_evaluation.metrics import MetricInfo
 from kdcompress_evaluation.pareto import pareto_front
 from kdcompress_evaluation.percentiles import Percentiles
 from kdcompress_evaluation.scoring import DiffPiece, ErrorCounts
+from kdcompress_evaluation.tasks import TASKS as TRAITS
 from kdcompress_evaluation.variants import VariantInfo
 from kdcompress_evaluation.verdict import decide
 
@@ -209,7 +210,7 @@ def _run(chosen: list[Model], task: str, budget: str) -> s.RunInfo:
 
 
 def _info(model: Model, task: str) -> VariantInfo:
-    whole = model.kind != "bundle"
+    whole = model.kind != "bundle" or not TRAITS[task].chunked
     digest = f"{abs(hash(model.parameters)) % 16**8:08x}" * 8
     return filled(
         VariantInfo,
@@ -220,7 +221,7 @@ def _info(model: Model, task: str) -> VariantInfo:
         kind=model.kind,
         anchor=model.anchor,
         task=task,
-        input_kind="audio",
+        input_kind=TRAITS[task].input_kind,
         model_sha256=digest,
         tokens_sha256="ab" * 32,
         geometry_sha256="cd" * 32,
@@ -230,7 +231,7 @@ def _info(model: Model, task: str) -> VariantInfo:
         model_file="model.onnx",
         size_bytes=_size(model) if model.parameters else None,
         parameters=int(model.parameters) or None,
-        sample_rate=16000,
+        sample_rate=16000 if TRAITS[task].chunked else None,
         lookahead_ms=None if whole else 160.0,
         chunk_ms=None if whole else 320.0,
         provenance={
@@ -271,7 +272,7 @@ def _variant(
         manifests={"sentences": hard, "digits": easy},
         comparison=None if itself else comparison,
         streaming=_streaming(model, random) if info.chunk_ms is not None else None,
-        speed=_speed(model, base, streams=info.chunk_ms is not None) if model.parameters else None,
+        speed=_speed(model, base, info) if model.parameters else None,
         footprint=_footprint(model),
         fronts={},
     )
@@ -282,7 +283,7 @@ def _accuracy(
 ) -> s.Accuracy:
     """Of a rate over so many words in so many utterances."""
     spoken, utterances = size
-    scale = {"wer": 1.0, "cer": 0.38, "ser": 3.1, "chrf": 4.0, "bleu": 5.5}
+    scale = {"wer": 1.0, "cer": 0.38, "ser": 3.1, "copied": 0.2, "chrf": 4.0, "bleu": 5.5}
     spread = 2.4 * (rate / spoken) ** 0.5
     values, differences = {}, {}
     for metric in metrics:
@@ -328,7 +329,8 @@ def _chunk(model: Model) -> float:
     return 0.35 + 2.1 * model.parameters / 1e6 * (1.0 if model.precision == "float32" else 0.31)
 
 
-def _speed(model: Model, base: Model, *, streams: bool) -> Speed:
+def _speed(model: Model, base: Model, info: VariantInfo) -> Speed:
+    streams = info.chunk_ms is not None
     chunk, theirs = _chunk(model), _chunk(base)
     paced = chunk * 2.3 + 0.4
     macs = model.parameters * 25.2
@@ -337,8 +339,10 @@ def _speed(model: Model, base: Model, *, streams: bool) -> Speed:
         utterances=24,
         rounds=5,
         audio_seconds=88.0,
-        rtf_median=chunk / 320,
-        rtf_total=chunk / 312,
+        rtf_median=chunk / 320 if info.input_kind == "audio" else None,
+        rtf_total=chunk / 312 if info.input_kind == "audio" else None,
+        per_second=40 / chunk,
+        whole=_percentiles(120, 25 * chunk),
         speedup=None if model is base else Estimate(ratio, ratio * 0.97, ratio * 1.035),
         chunk=_percentiles(1375, chunk, 1.35) if streams else None,
         paced=_percentiles(38, paced, 1.4) if streams else None,

@@ -20,6 +20,7 @@ import numpy as np
 import onnxruntime
 
 from kdcompress_evaluation.speed.record import GraphProfile
+from kdcompress_evaluation.systems.bundle import SOURCE_TOKENS_FILE
 from kdcompress_runtime.model import CtcModel, SessionOptions
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from kdcompress_evaluation.inputs import Value
     from kdcompress_runtime.bundle import Bundle
 
 FRONTEND = "frontend/"
@@ -75,27 +77,26 @@ class Node:
         return 0.0
 
 
-def profile_model(bundle: Bundle, precision: str, samples: NDArray[Any]) -> GraphProfile:
+def profile_model(bundle: Bundle, precision: str, value: Value) -> GraphProfile:
     """Profile one step of a bundle's graph.
 
     Args:
-        bundle: whose input is audio.
+        bundle: of any input.
         precision: which of its models.
-        samples: at the model's rate; a chunk of it where the model streams, else all of it.
+        value: an input as the bundle is fed; a chunk of it where the model streams, else all of it.
 
     Raises:
         KdcompressError: the model cannot be loaded.
     """
     metadata = bundle.metadata
     model = CtcModel.from_bundle(bundle, precision)
-    if metadata.streaming:
-        samples = samples[: metadata.chunk_frames * metadata.input.units_per_frame]
-    feed = {metadata.input.name: samples[None].astype("float32"), **model.init_states()}
+    units, amount = _units(bundle, value)
+    feed = {metadata.input.name: units[None], **model.init_states()}
     content = bundle.read(metadata.model_file(precision).file)
     counted = run_profiled(content, feed, _COUNTING.build(streaming=metadata.streaming), steps=1)[0]
     steps, seconds = _time_steps(content, feed, streaming=metadata.streaming)
     return GraphProfile(
-        audio_seconds=len(samples) / (metadata.input.sample_rate or 1),
+        audio_seconds=amount,
         float_macs=sum(node.macs for node in counted if node.operator not in _INTEGER),
         int8_macs=sum(node.macs for node in counted if node.operator in _INTEGER),
         weight_bytes=sum(node.constants for node in counted),
@@ -103,6 +104,23 @@ def profile_model(bundle: Bundle, precision: str, samples: NDArray[Any]) -> Grap
         frontend_share=frontend_share(steps, seconds),
         uncounted=tuple(sorted({node.operator for node in counted if node.operator in _UNCOUNTED})),
     )
+
+
+def _units(bundle: Bundle, value: Value) -> tuple[NDArray[Any], float]:
+    """What the graph takes of an input in one step, without the batch axis; and how much of it that is."""
+    given = bundle.metadata.input
+    if given.kind == "image":
+        from kdcompress_runtime.images import to_columns
+
+        return to_columns(value, given.height or 1, given.channels or 1), 1.0
+    if given.kind == "tokens":
+        from kdcompress_runtime.source_text import SourceTable
+
+        table = SourceTable.loads(bundle.read(SOURCE_TOKENS_FILE).decode("utf-8"))
+        return table.encode(value), 1.0
+    streams = bundle.metadata.streaming
+    samples = value[: bundle.metadata.chunk_frames * given.units_per_frame] if streams else value
+    return samples.astype("float32"), len(samples) / (given.sample_rate or 1)
 
 
 def frontend_share(steps: Sequence[Sequence[Node]], seconds: float) -> float | None:

@@ -22,9 +22,9 @@ class TimedUtterance:
     id: str
     """Its id."""
     path: str
-    """Its audio."""
-    duration: float
-    """Seconds."""
+    """Its recording or image, or the sentence itself."""
+    duration: float | None
+    """Seconds of audio; ``None``: it is none."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class GraphProfile:
     """What onnxruntime's profile says about one step of the graph."""
 
     audio_seconds: float
-    """Audio in the step."""
+    """Seconds of audio in the step; 1 for a whole line or sentence."""
     float_macs: float
     """Multiply-accumulates on floating-point numbers."""
     int8_macs: float

@@ -1,4 +1,4 @@
-"""The speed run as the pipeline sees it: choose recordings, have them timed by other processes, keep what they say."""
+"""The speed run as the pipeline sees it: choose inputs, have them timed by other processes, keep what they say."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ import numpy as np
 from kdcompress_evaluation.broken import read_broken
 from kdcompress_evaluation.cost import Memory
 from kdcompress_evaluation.footprint import ask
+from kdcompress_evaluation.inputs import read_input, save_input
 from kdcompress_evaluation.machine import describe_machine
 from kdcompress_evaluation.records import dumps, load, to_json, write_text
 from kdcompress_evaluation.rows import ROWS, iterate_rows
 from kdcompress_evaluation.speed.record import SPEED, ColdTimes, SpeedRecord, TimedUtterance, VariantCosts
 from kdcompress_evaluation.speed.sizes import measure_sizes
-from kdcompress_runtime.audio import read_audio
+from kdcompress_evaluation.tasks import AUDIO, TASKS
 from kdcompress_runtime.errors import KdcompressError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def measure(output: Path, run: RunInfo, options: EvalOptions, on_progress: Progr
     """Measure speed, memory, start-up and sizes into ``rows/speed.json``; what stands there already is kept.
 
     Whatever cannot be measured is left out, and a note in the record says why. Variants that gave up before are not
-    timed, nor are systems that are fed no audio.
+    timed, nor are texts of other systems.
 
     Args:
         output: folder of the report, with its rows.
@@ -63,7 +64,7 @@ def measure(output: Path, run: RunInfo, options: EvalOptions, on_progress: Progr
     """
     path = output / ROWS / SPEED
     broken = {variant.name for variant in read_broken(output)}
-    timed = [v for v in run.variants if v.kind != "predictions" and v.input_kind == "audio" and v.name not in broken]
+    timed = [v for v in run.variants if v.kind != "predictions" and v.name not in broken]
     identity = speed_identity(run, options)
     record = _read_same(path, identity)
     if record is not None and record.done:
@@ -133,7 +134,7 @@ def _sizes(variant: VariantInfo, notes: list[str]) -> Sizes | None:
 def choose_utterances(
     output: Path, run: RunInfo, timed: Sequence[VariantInfo], limit: int
 ) -> tuple[list[TimedUtterance], list[str]]:
-    """Recordings that every variant recognised, at most ``limit``, evenly spread over the manifests.
+    """Inputs that every variant recognised, at most ``limit``, evenly spread over the manifests.
 
     A variant that recognised nothing of what the others did is left aside, and named in the notes.
     """
@@ -142,7 +143,8 @@ def choose_utterances(
     for manifest in run.manifests:
         common: set[int] | None = None
         for variant in timed:
-            good = {r.index for r in iterate_rows(output, variant.name, manifest.name) if not r.error and r.duration}
+            rows = iterate_rows(output, variant.name, manifest.name)
+            good = {r.index for r in rows if not r.error and (r.duration or variant.input_kind != AUDIO)}
             both = good if common is None else common & good
             if both or not common:
                 common = both
@@ -150,7 +152,7 @@ def choose_utterances(
                 notes.append(f"{variant.name} recognised nothing of {manifest.name} that the others did.")
         candidates += [(manifest.name, index) for index in sorted(common or ())]
     if not candidates:
-        notes.append("Nothing was timed: no recording was recognised by every variant.")
+        notes.append(f"Nothing was timed: no {TASKS[run.task].medium} was recognised by every variant.")
         return [], notes
     places = range(len(candidates))
     if len(candidates) > limit:
@@ -161,13 +163,16 @@ def choose_utterances(
         for row in iterate_rows(output, timed[0].name, manifest.name):
             place = chosen.get((manifest.name, row.index))
             if place is not None:
-                found[place] = TimedUtterance(manifest.name, row.id, row.input, row.duration or 0.0)
+                found[place] = TimedUtterance(manifest.name, row.id, row.input, row.duration)
     return [found[place] for place in sorted(found)], notes
 
 
 def choose_paced(utterances: Sequence[TimedUtterance], seconds: float) -> tuple[TimedUtterance, ...]:
-    """Some of the utterances, spread over them, that last ``seconds`` together; the last one is cut to fit."""
-    worth = [utterance for utterance in utterances if utterance.duration >= _SHORTEST]
+    """Some of the utterances, spread over them, that last ``seconds`` together; the last one is cut to fit.
+
+    Only audio comes in real time.
+    """
+    worth = [utterance for utterance in utterances if _seconds(utterance) >= _SHORTEST]
     # Every other one, then those between: spread over the manifests however few are needed.
     step = next((step for step in range(len(worth), 0, -1) if _lasts(worth[::step], seconds)), 1)
     chosen: list[TimedUtterance] = []
@@ -175,13 +180,17 @@ def choose_paced(utterances: Sequence[TimedUtterance], seconds: float) -> tuple[
     for utterance in worth[::step]:
         if left < _SHORTEST:
             break
-        chosen.append(replace(utterance, duration=min(utterance.duration, left)))
-        left -= utterance.duration
+        chosen.append(replace(utterance, duration=min(_seconds(utterance), left)))
+        left -= _seconds(utterance)
     return tuple(chosen)
 
 
 def _lasts(utterances: Sequence[TimedUtterance], seconds: float) -> bool:
-    return sum(utterance.duration for utterance in utterances) >= seconds
+    return sum(_seconds(utterance) for utterance in utterances) >= seconds
+
+
+def _seconds(utterance: TimedUtterance) -> float:
+    return utterance.duration or 0.0
 
 
 @dataclass
@@ -196,7 +205,7 @@ class _Visit:
 def _time(path: Path, timed: Sequence[VariantInfo], options: EvalOptions, on_progress: Progress) -> None:
     """Run the timing process until it is through; a variant at which it dies is left out."""
     waiting = {variant.name: to_json(variant) for variant in timed}
-    longest = max(utterance.duration for utterance in load(SpeedRecord, path).utterances)
+    longest = max(_seconds(utterance) for utterance in load(SpeedRecord, path).utterances)
     while waiting:
         request = {
             "record": str(path),
@@ -278,15 +287,15 @@ def _footprints(path: Path, timed: Sequence[VariantInfo], options: EvalOptions, 
         if costs.memory is not None and costs.cold_starts:
             continue
         on_progress("memory", number, len(timed))
-        longest = max(record.utterances, key=lambda utterance: utterance.duration)
-        request = {"variant": to_json(variant), "decoding": options.decoding.to_json(), "audio": longest.path}
+        longest = max(record.utterances, key=_seconds)
+        request = {"variant": to_json(variant), "decoding": options.decoding.to_json(), "input": longest.path}
         notes = list(record.notes)
         if variant.kind == "sherpa-onnx":
             notes.append(f"Memory and cold start of {variant.name} include onnxruntime's library beside its own.")
         found, why = ask("footprint", request)
         if found is None:
             notes.append(f"Memory of {variant.name} could not be measured: {why.rstrip('.')}.")
-        starts, why = _cold_starts(request, record.utterances[0], int(variant.sample_rate or 0))
+        starts, why = _cold_starts(request, record.utterances[0], variant)
         if why:
             notes.append(f"The cold start of {variant.name} could not be measured: {why.rstrip('.')}.")
         costs = replace(costs, memory=None if found is None else Memory(**found), cold_starts=starts)
@@ -295,14 +304,15 @@ def _footprints(path: Path, timed: Sequence[VariantInfo], options: EvalOptions, 
     on_progress("memory", len(timed), len(timed))
 
 
-def _cold_starts(request: dict[str, Any], utterance: TimedUtterance, rate: int) -> tuple[tuple[ColdTimes, ...], str]:
+def _cold_starts(
+    request: dict[str, Any], utterance: TimedUtterance, variant: VariantInfo
+) -> tuple[tuple[ColdTimes, ...], str]:
     """Start so many processes; returns their times, or none and why."""
     starts = []
     with tempfile.TemporaryDirectory() as folder:
-        audio = Path(folder, "audio.npy")
-        np.save(audio, read_audio(Path(utterance.path), sample_rate=rate)[0])
+        saved = save_input(read_input(variant.input_kind, utterance.path, variant.sample_rate), Path(folder))
         for _ in range(COLD_STARTS):
-            found, why = ask("cold", {**request, "audio": str(audio)})
+            found, why = ask("cold", {**request, "input": str(saved)})
             if found is None:
                 return (), why
             starts.append(ColdTimes(**found))

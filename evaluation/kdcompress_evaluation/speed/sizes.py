@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdcompress_evaluation.speed.record import Sizes
+from kdcompress_evaluation.systems.bundle import source_files
 from kdcompress_runtime.archive import read_file
 from kdcompress_runtime.bundle import METADATA_FILE, TOKENS_FILE, Bundle
 
@@ -39,10 +40,11 @@ def measure_sizes(info: VariantInfo) -> Sizes | None:
     path, lm = Path(info.bundle_path), 0
     names: Iterable[str] = info.files
     if info.kind == "bundle":
-        settings = Bundle.open(path).metadata.decoder_settings
+        metadata = Bundle.open(path).metadata
+        settings = metadata.decoder_settings
         needed = [name for name in (settings.lm, settings.lexicon) if name] if settings else []
         lm = sum(len(read_file(path, name)) for name in needed)
-        names = [info.model_file, TOKENS_FILE, METADATA_FILE, *needed]
+        names = [info.model_file, TOKENS_FILE, METADATA_FILE, *source_files(metadata), *needed]
     compressed = sum(len(zlib.compress(read_file(path, name), _LEVEL)) for name in names)
     return Sizes(compressed, lm, installed_bytes(_RUNTIMES[info.kind]))
 

@@ -38,7 +38,8 @@ def summarise_speed(record: SpeedRecord, name: str, baseline: str) -> Speed | No
     if costs is None or not costs.timings:
         return None
     timings = costs.timings
-    durations = np.array([utterance.duration for utterance in record.utterances[: len(timings)]])
+    durations = np.array([utterance.duration or 0.0 for utterance in record.utterances[: len(timings)]])
+    audio = bool((durations > 0).all())
     typical = np.array([np.median(timing.whole) for timing in timings])
     compared = None
     if against is not None and against.timings and name != baseline:
@@ -48,8 +49,10 @@ def summarise_speed(record: SpeedRecord, name: str, baseline: str) -> Speed | No
         utterances=len(timings),
         rounds=len(timings[0].whole),
         audio_seconds=float(durations.sum()),
-        rtf_median=float(np.median(typical / durations)),
-        rtf_total=float(typical.sum() / durations.sum()),
+        rtf_median=float(np.median(typical / durations)) if audio else None,
+        rtf_total=float(typical.sum() / durations.sum()) if audio else None,
+        per_second=float(len(typical) / typical.sum()),
+        whole=Percentiles.of([seconds for timing in timings for seconds in timing.whole], 1000),
         speedup=compared,
         chunk=Percentiles.of([seconds for timing in timings for seconds in timing.chunks], 1000),
         paced=Percentiles.of([seconds for pacing in costs.pacings for seconds in pacing.chunks], 1000),

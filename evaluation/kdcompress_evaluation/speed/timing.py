@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from kdcompress_evaluation.speed.record import PartTimes, Timing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Iterator, Sequence
 
     from kdcompress_evaluation.engines import Engine, RecognizerEngine
+    from kdcompress_evaluation.inputs import Value
 
 _DECODING = ("init_state", "advance", "best", "stable_count")
 
 
-def time_once(engine: Engine, samples: NDArray[Any]) -> Timing:
-    """Recognise a recording whole, then in chunks.
+def time_once(engine: Engine, samples: Value) -> Timing:
+    """Recognise an input whole, then in chunks, where it can be fed so.
 
     Only full chunks count, and none for a model that takes whole recordings: it computes nothing before the end, and
     everything then.
@@ -52,12 +52,12 @@ def together(rounds: Sequence[Timing]) -> Timing:
     )
 
 
-def time_parts(engine: RecognizerEngine, recordings: Sequence[NDArray[Any]]) -> PartTimes:
-    """Time the model and the decoder inside each chunk (each recording, where the model does not stream).
+def time_parts(engine: RecognizerEngine, recordings: Sequence[Value]) -> PartTimes:
+    """Time the model and the decoder inside each chunk (each input, where the model does not stream).
 
     Args:
         engine: opened for this alone: clocks stay in it.
-        recordings: at the engine's rate; the first one is run once more before, untimed.
+        recordings: inputs as the engine reads them; the first one is run once more before, untimed.
     """
     recognizer = engine.recognizer
     # The stream gets both from its recogniser, and nobody else needs to look inside; so there is no public way.
@@ -66,17 +66,23 @@ def time_parts(engine: RecognizerEngine, recordings: Sequence[NDArray[Any]]) -> 
     recognizer._model, recognizer._decoder = graph, decoder  # type: ignore[assignment] # noqa: SLF001
     rows: list[tuple[float, float, float]] = []
     for number, samples in enumerate([recordings[0], *recordings] if recordings else ()):
-        piece = engine.piece or len(samples) or 1
-        feed = engine.feed()
-        for begin in range(0, len(samples) - piece + 1, piece):
+        for step in _steps(engine, samples):
             graph.seconds = decoder.seconds = 0.0
             start = perf_counter()
-            feed.chunk(samples[begin : begin + piece])
-            if engine.piece is None:
-                feed.finish()
+            step()
             if number:
                 rows.append((perf_counter() - start, graph.seconds, decoder.seconds))
     return PartTimes(*(tuple(row[column] for row in rows) for column in range(3)))
+
+
+def _steps(engine: Engine, value: Value) -> Iterator[Callable[[], object]]:
+    """What there is to do with an input, one step after the other: its full chunks, or all of it at once."""
+    feed = engine.feed()
+    if feed is None or engine.piece is None:
+        yield partial(engine.whole, value)
+        return
+    for begin in range(0, len(value) - engine.piece + 1, engine.piece):
+        yield partial(feed.chunk, value[begin : begin + engine.piece])
 
 
 class _Clocked:

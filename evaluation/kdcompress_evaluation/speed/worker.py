@@ -25,13 +25,12 @@ from kdcompress_evaluation.speed.profile import profile_model
 from kdcompress_evaluation.speed.record import SpeedRecord, TimedUtterance, VariantCosts
 from kdcompress_evaluation.speed.roofline import measure_peaks
 from kdcompress_evaluation.speed.timing import time_once, time_parts, together
-from kdcompress_runtime.audio import read_audio
 from kdcompress_runtime.bundle import Bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from numpy.typing import NDArray
+    from kdcompress_evaluation.inputs import Value
 
     Say = Callable[[str, str, int, int], None]
 
@@ -143,7 +142,7 @@ def _open(request: Request, book: Notebook, say: Say) -> dict[str, Engine]:
         say("open", name, number, len(wanted))
         try:
             engine = open_engine(variant, decoding)
-            time_once(engine, _read(book.record.utterances[0], engine))
+            time_once(engine, engine.read(book.record.utterances[0].path))
         except Exception as error:  # noqa: BLE001 - whatever a system does, the others are timed
             book.note(f"{name} could not be timed: {error}.")
             continue
@@ -158,12 +157,12 @@ def _time_all(engines: Mapping[str, Engine], rounds: int, book: Notebook, say: S
     for name in names:  # a variant that was ahead when the run was cut short
         book.update(name, timings=book.costs(name).timings[:done])
     for number in range(done, len(utterances)):
-        samples = _read_all(utterances[number], engines.values())
+        values = {engine.form: engine.read(utterances[number].path) for engine in engines.values()}
         taken: dict[str, list[Any]] = {name: [] for name in names}
         for turn in range(rounds):
             for name in rotated(names, number + turn):
                 say("speed", name, number, len(utterances))
-                taken[name].append(time_once(engines[name], samples[engines[name].rate]))
+                taken[name].append(time_once(engines[name], values[engines[name].form]))
         for name in names:
             book.update(name, timings=(*book.costs(name).timings, together(taken[name])))
         book.save()
@@ -179,13 +178,13 @@ def _look_inside(engines: Mapping[str, Engine], request: Request, book: Notebook
         say("profile", name, number, len(names))
         variant = request.variants[name]
         clocked = open_engine(variant, Decoding.from_json(request.decoding))
-        recordings = [_read(utterance, clocked) for utterance in utterances]
+        inputs = [clocked.read(utterance.path) for utterance in utterances]
         try:
             if isinstance(clocked, RecognizerEngine):
-                book.update(name, parts=time_parts(clocked, recordings))
-            longest = max(recordings, key=len)
+                book.update(name, parts=time_parts(clocked, inputs))
+            value = _typical(inputs, chunked=clocked.rate > 0)
             bundle = Bundle.open(Path(variant["bundle_path"]))
-            profile = profile_model(bundle, variant["precision"], longest)
+            profile = profile_model(bundle, variant["precision"], value)
         except Exception as error:  # noqa: BLE001 - a graph that cannot be profiled costs two columns, no report
             book.note(f"The graph of {name} could not be profiled: {error}.")
             continue
@@ -205,18 +204,15 @@ def _pace_all(engines: Mapping[str, Engine], book: Notebook, say: Say) -> None:
                 continue
             say("paced", name, number, len(utterances))
             engine = engines[name]
-            samples = _read(utterance, engine)[: round(utterance.duration * engine.rate)]
+            samples = engine.read(utterance.path)[: round((utterance.duration or 0.0) * engine.rate)]
             book.update(name, pacings=(*book.costs(name).pacings, pace(engine, samples)))
         book.save()
 
 
-def _read_all(utterance: TimedUtterance, engines: Iterable[Engine]) -> dict[int, NDArray[np.float32]]:
-    rates = {engine.rate for engine in engines}
-    return {rate: read_audio(Path(utterance.path), sample_rate=rate)[0] for rate in rates}
-
-
-def _read(utterance: TimedUtterance, engine: Engine) -> NDArray[np.float32]:
-    return read_audio(Path(utterance.path), sample_rate=engine.rate)[0]
+def _typical(values: Sequence[Value], *, chunked: bool) -> Value:
+    """The input whose graph is profiled: the longest where a part of it will do, else one of middle length."""
+    ordered = sorted(values, key=lambda value: len(value) if isinstance(value, str) else value.size)
+    return ordered[-1] if chunked else ordered[len(ordered) // 2]
 
 
 def rotated(names: Sequence[str], turn: int) -> list[str]:

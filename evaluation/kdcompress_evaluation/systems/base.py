@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kdcompress_evaluation.inputs import facts_of, read_input
+from kdcompress_evaluation.tasks import AUDIO
 from kdcompress_runtime.audio import read_audio
 
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from kdcompress_evaluation.inputs import Value
     from kdcompress_runtime.manifest import ManifestEntry
 
 
@@ -23,9 +26,9 @@ class Word:
     text: str
     """Its letters."""
     begin: float
-    """Seconds."""
+    """Seconds of audio; columns of an image; source tokens."""
     end: float
-    """Seconds."""
+    """The same."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Recognised:
 
 @dataclass
 class Item:
-    """One line of a manifest, without its reference; audio is read when it is first asked for."""
+    """One line of a manifest, without its reference; what it names is read when it is first asked for."""
 
     manifest: str
     """Name of the manifest."""
@@ -59,11 +62,18 @@ class Item:
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Other fields of the line."""
     _audio: dict[int | None, tuple[NDArray[np.float32], int]] = field(default_factory=dict, repr=False)
+    _values: dict[int | None, Value] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, manifest: str, index: int, entry: ManifestEntry) -> Item:
         """Take over a line of a manifest."""
         return cls(manifest, index, entry.id, entry.kind, entry.input, entry.duration, dict(entry.extra))
+
+    @classmethod
+    def holding(cls, kind: str, value: Value, form: int | None) -> Item:
+        """An item whose input is read already, for timing."""
+        held = {form: (value, form or 0)} if kind == AUDIO else {}
+        return cls("", 0, "", kind, value if isinstance(value, str) else "", _audio=held, _values={form: value})
 
     def audio(self, sample_rate: int | None) -> tuple[NDArray[np.float32], int]:
         """Samples, float32, shape ``(n,)``, at ``sample_rate`` (``None``: that of the file), and their rate in Hz.
@@ -75,6 +85,16 @@ class Item:
         if sample_rate not in self._audio:
             self._audio[sample_rate] = read_audio(self.input, sample_rate=sample_rate)
         return self._audio[sample_rate]
+
+    def value(self, form: int | None) -> Value:
+        """What a system is fed; see ``inputs.read_input`` for ``form`` and for what is raised."""
+        if form not in self._values:
+            self._values[form] = self.audio(form)[0] if self.kind == AUDIO else read_input(self.kind, self.input, form)
+        return self._values[form]
+
+    def facts(self, form: int | None) -> dict[str, float]:
+        """What the input says about itself; see ``inputs.facts_of``."""
+        return facts_of(self.kind, self.value(form))
 
 
 class LiveStream(Protocol):
@@ -103,6 +123,8 @@ class System(Protocol):
     """``audio``, ``image``, ``text`` or ``any``."""
     sample_rate: int | None
     """Hz of the samples that streams take; ``None``: no audio."""
+    form: int | None
+    """Of what it is fed, as ``inputs.read_input`` takes it: Hz of audio, channels of an image; ``None``: any."""
     chunk_seconds: float | None
     """Audio of one streaming step; ``None``: it does not stream."""
 
@@ -124,4 +146,4 @@ class System(Protocol):
 
 def no_stream() -> str:
     """What is said to who asks a system for a stream that has none."""
-    return "this system takes whole recordings and does not stream; use recognize()"
+    return "this system takes whole inputs and does not stream; use recognize()"

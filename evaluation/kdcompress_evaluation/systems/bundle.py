@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import onnxruntime
 
 from kdcompress_evaluation.systems.base import Item, Recognised, Word, no_stream
+from kdcompress_evaluation.tasks import AUDIO, IMAGE, TEXT
 from kdcompress_evaluation.variants import VariantInfo
 from kdcompress_runtime.archive import read_file
 from kdcompress_runtime.bundle import METADATA_FILE, TOKENS_FILE, Bundle
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from kdcompress_runtime.result import Result
     from kdcompress_runtime.stream import Stream
 
-INPUT_KINDS = {"pcm": "audio"}
-"""Kinds of input of ``bundle.json``, and what a manifest calls them; a later kind says so itself."""
+SOURCE_TOKENS_FILE = "source_tokens.txt"
+INPUT_KINDS = {"pcm": AUDIO, "image": IMAGE, "tokens": TEXT}
+"""Kinds of input of ``bundle.json``, and what a manifest calls them."""
 
 
 def matches(path: Path) -> bool:
@@ -68,18 +70,18 @@ def load(info: VariantInfo, decoding: Decoding) -> BundleSystem:
 class BundleSystem:
     """A bundle as a system under test."""
 
-    input_kind = "audio"
-
     def __init__(self, recognizer: Recognizer) -> None:
         metadata = recognizer.metadata
         self.recognizer = recognizer
+        self.input_kind = INPUT_KINDS[metadata.input.kind]
         self.sample_rate = metadata.input.sample_rate
-        streams = metadata.streaming
+        self.form = form_of(metadata)
+        streams = metadata.streaming and self.input_kind == AUDIO
         self.chunk_seconds = recognizer.chunk_frames * metadata.frame_shift_ms / 1000 if streams else None
 
     def recognize(self, item: Item) -> Recognised:
         """See ``System``."""
-        return _recognised(self.recognizer.recognize(*item.audio(self.sample_rate)))
+        return _recognised(self.recognizer.recognize(item.value(self.form), self.sample_rate))
 
     def open_stream(self, *, endpoints: bool = False) -> BundleStream:
         """See ``System``."""
@@ -118,6 +120,16 @@ class BundleStream:
         return None
 
 
+def form_of(metadata: BundleMetadata) -> int | None:
+    """Of what a bundle is fed; see ``System.form``."""
+    return metadata.input.sample_rate or metadata.input.channels
+
+
+def source_files(metadata: BundleMetadata) -> list[str]:
+    """Files without which a bundle of its kind cannot read its input."""
+    return [name for name in (SOURCE_TOKENS_FILE,) if name in metadata.files]
+
+
 def _recognised(result: Result) -> Recognised:
     words = tuple(Word(word.text, word.begin, word.end) for word in result.words)
     return Recognised(result.text, float(result.log_prob), words)
@@ -139,14 +151,19 @@ def _describe(
     meta = bundle.metadata
     file = meta.model_file(precision).file
     hashes = {**meta.files, METADATA_FILE: hashlib.sha256(head).hexdigest()}
-    settings = meta.decoder_settings
-    needed = [file, TOKENS_FILE, *filter(None, (settings.lm, settings.lexicon) if settings else ())]
+    settings, streams = meta.decoder_settings, meta.streaming and meta.input.kind == "pcm"
+    needed = [
+        file,
+        TOKENS_FILE,
+        *source_files(meta),
+        *filter(None, (settings.lm, settings.lexicon) if settings else ()),
+    ]
     return VariantInfo(
         name=f"{meta.name}-{precision}",
         kind="bundle",
         anchor=False,
         task=meta.task,
-        input_kind=INPUT_KINDS.get(meta.input.kind, meta.input.kind),
+        input_kind=INPUT_KINDS[meta.input.kind],
         bundle_name=meta.name,
         bundle_path=str(bundle.path),
         precision=precision,
@@ -160,8 +177,8 @@ def _describe(
         size_bytes=len(head) + sum(len(content[name]) for name in needed),
         parameters=meta.parameters,
         sample_rate=meta.input.sample_rate,
-        lookahead_ms=meta.lookahead_frames * meta.frame_shift_ms if meta.streaming else None,
-        chunk_ms=meta.chunk_frames * meta.frame_shift_ms if meta.streaming else None,
+        lookahead_ms=meta.lookahead_frames * meta.frame_shift_ms if streams else None,
+        chunk_ms=meta.chunk_frames * meta.frame_shift_ms if streams else None,
         provenance=dict(meta.provenance),
         measured=dict(meta.measured),
     )

@@ -84,6 +84,7 @@ class HuggingFaceSystem:
     def __init__(self, folder: Path, file: str) -> None:
         extractor = _read(folder / EXTRACTOR)
         self.sample_rate: int | None = int(extractor.get("sampling_rate", 16000))
+        self.form = self.sample_rate
         self._normalise = bool(extractor.get("do_normalize", True))
         self._spelling = _Spelling.read(folder)
         try:

@@ -71,6 +71,7 @@ class Predictions:
 
     input_kind = "any"
     sample_rate: int | None = None
+    form: int | None = None
     chunk_seconds: float | None = None
 
     def __init__(self, texts: dict[tuple[str, str], str]) -> None:

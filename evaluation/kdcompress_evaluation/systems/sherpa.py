@@ -156,7 +156,7 @@ class SherpaSystem:
     input_kind = "audio"
 
     def __init__(self, recognizer: Any, sample_rate: int, chunk_ms: float | None, tail_seconds: float) -> None:  # noqa: ANN401
-        self.recognizer, self.sample_rate = recognizer, sample_rate
+        self.recognizer, self.sample_rate, self.form = recognizer, sample_rate, sample_rate
         self.chunk_seconds = None if chunk_ms is None else chunk_ms / 1000
         self._tail = np.zeros(round(tail_seconds * sample_rate), dtype=np.float32)
 

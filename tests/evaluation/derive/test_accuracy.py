@@ -161,7 +161,7 @@ def test_translation_is_judged_by_chrf_and_bleu(case: Any) -> None:
     folder.write_texts("new", {"text": heard})
     summary = summarise(folder.path)
     new = summary.variants[1].pooled
-    assert [m.name for m in summary.metrics] == ["chrf", "bleu"]
+    assert [m.name for m in summary.metrics] == ["chrf", "bleu", "copied"]
     assert new.metrics["chrf"].value == pytest.approx(CHRF().corpus_score(heard, [references["text"]]).score / 100)
     assert new.metrics["bleu"].value == pytest.approx(BLEU().corpus_score(heard, [references["text"]]).score / 100)
     change = new.differences["chrf"].estimate
