@@ -20,6 +20,7 @@ from kdcompress.commands import (
     labelling,
     packing,
     preparing,
+    preparing_lines,
     preparing_phones,
     senones,
     shrinking,
@@ -41,6 +42,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 preparing_phones.register(preparing.app)
+preparing_lines.register(preparing.app)
 app.add_typer(preparing.app, name="prepare")
 app.add_typer(decoding.lm_app, name="lm")
 for stage in (packing, aligning, senones, training, labelling, shrinking, exporting, decoding, using, evaluating):

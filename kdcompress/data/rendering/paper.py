@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,6 +56,11 @@ class Backgrounds:
         piece = image[top : top + piece_height, left : left + piece_width]
         whole = Image.fromarray(piece[:, :, 0] if channels == 1 else piece).resize((width, height))
         return np.asarray(whole, dtype=np.float32).reshape(height, width, channels)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of names and sizes of the images."""
+        listed = "\n".join(f"{path.name} {path.stat().st_size}" for path in self.files)
+        return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def receipt_colours(channels: int, rng: np.random.Generator) -> tuple[Colour, Colour]:

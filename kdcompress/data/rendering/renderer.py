@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from kdcompress.data.image_augment import Change, ImageAugment, augment_image
 from kdcompress.data.rendering import ink as printing
 from kdcompress.data.rendering.fonts import FontSet, font_label
 from kdcompress.data.rendering.ink import Setting, drawn
 from kdcompress.data.rendering.paper import any_colours, plain, printed, receipt_colours
-from kdcompress.data.rendering.texts import ASCII, BuiltInTexts, ChosenTexts
-from kdcompress_runtime.images import resized
+from kdcompress.data.rendering.texts import BuiltInTexts, ChosenTexts
+from kdcompress.data.rendering.tone import to_pillow, to_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from kdcompress.data.rendering.ink import Ink
     from kdcompress.data.rendering.paper import Backgrounds
-    from kdcompress.data.rendering.texts import Texts
+from kdcompress.data.rendering.texts import Texts
 
 RENDERING_VERSION = 1
 """Raised whenever the same settings would give other images."""
@@ -65,8 +66,8 @@ class RenderConfig:
     """1 for grey, 3 for colour."""
     looks: Literal["receipt", "general", "both"] = "both"
     """Dark print on paper; any colours and backgrounds; or each for half of the lines."""
-    charset: str = ASCII
-    """Characters of the texts, besides the blank."""
+    charset: str | None = None
+    """Characters that texts may have, besides the blank; all when left out."""
     longest: int = 45
     """Characters of the longest text."""
     upper: bool = False
@@ -137,7 +138,8 @@ class Renderer:
             sheet = (sheet + self.backgrounds.draw(height, width, config.channels, rng)) / 2
         changed = augment_image(printed(cover, colour, sheet), config.distort, rng).image
         columns = max(1, round(changed.shape[1] * config.height / changed.shape[0]))
-        return Rendered(resized(changed, config.height, columns), text, font_label(font))
+        sized = to_pillow(changed).resize((columns, config.height), Image.Resampling.BILINEAR)
+        return Rendered(to_pixels(sized), text, font_label(font))
 
     def lines(self, seed: int, start: int = 0) -> Iterator[Rendered]:
         """Yield lines without end, from line ``start`` on."""
@@ -145,6 +147,16 @@ class Renderer:
         while True:
             yield self(seed, number)
             number += 1
+
+    def settings(self) -> dict[str, Any]:
+        """Return all that lines follow from, besides seed and number; JSON values only."""
+        looks = {**asdict(self.config), "distort": self.config.distort.model_dump(mode="json")}
+        return {
+            **looks,
+            "fonts": self.fonts.fingerprint(),
+            "texts": self._texts.fingerprint(),
+            "backgrounds": self.backgrounds.fingerprint() if self.backgrounds else None,
+        }
 
     def _neighbours(self, setting: Setting, rng: np.random.Generator) -> Setting:
         """Let the ends of other lines be seen, at times."""

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-ASCII = "".join(chr(code) for code in range(33, 127))
-"""Printable characters of ASCII but the blank."""
 TRIES = 200
 
 
@@ -86,13 +84,14 @@ class ChosenTexts:
 
     Args:
         source: where they come from.
-        charset: characters that may stand; a blank always may. Whole texts with others are drawn again.
+        charset: characters that may stand, besides the blank; texts with others are drawn again. All when left out.
         longest: characters of the longest.
         upper: all in capitals.
     """
 
-    def __init__(self, source: Texts, charset: str, longest: int, *, upper: bool) -> None:
-        self._source, self._charset, self._longest, self._upper = source, frozenset(charset + " "), longest, upper
+    def __init__(self, source: Texts, charset: str | None, longest: int, *, upper: bool) -> None:
+        self._source, self._longest, self._upper = source, longest, upper
+        self._charset = None if charset is None else frozenset(charset + " ")
 
     def draw(self, rng: np.random.Generator, shows: Callable[[str], bool] = bool) -> str:
         """Draw a text that ``shows`` agrees to.
@@ -100,15 +99,19 @@ class ChosenTexts:
         Raises:
             OptionsError: there is none, or nearly none.
         """
-        text = ""
+        text, others = "", ""
         for _ in range(TRIES):
             text = self._source.draw(rng)
             text = (text.upper() if self._upper else text)[: self._longest].strip()
-            if text and self._charset.issuperset(text) and shows(text):
+            others = "" if self._charset is None else "".join(sorted(set(text) - self._charset))
+            if text and not others and shows(text):
                 return text
-        others = "".join(sorted(set(text) - self._charset))
         remedy = f"the last one has {others!r}" if others else f"no font has all of {text!r}"
         raise OptionsError(
             f"of {TRIES} texts none can be drawn: {remedy}; name other characters with --charset, texts with "
             "--texts or fonts with --fonts"
         )
+
+    def fingerprint(self) -> str:
+        """See ``Texts.fingerprint``."""
+        return self._source.fingerprint()
