@@ -6,6 +6,7 @@ size. The order is that of the world: the paper is bent and lit, then the camera
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np  # noqa: TC002 (a NamedTuple shows it)
@@ -123,6 +124,16 @@ class ImageAugment(Settings):
             if strength[0] < low or strength[1] > high:
                 raise ValueError(f"{name}.strength lies between {low:g} and {high:g}, found {list(strength)}")
         return self
+
+    @property
+    def moves_time(self) -> bool:
+        """Whether columns may end up elsewhere."""
+        return bool(self.probability and (self.width.probability or self.border.probability))
+
+    def longest(self, columns: int, height: int) -> int:
+        """Return the most columns that so many of that height can become."""
+        grown = max(0.0, self.border.strength[1] if self.border.probability else 0.0) * 2 * height
+        return math.ceil((columns + grown) * max(1.0, self.width.strength[1] if self.width.probability else 1.0)) + 1
 
 
 class Distorted(NamedTuple):

@@ -54,21 +54,25 @@ class LineBatches(StepBatches):
             [item.entry.text for item in items],
             seeds,
             items=[item.number for item in items],
-            times=[(speed, 0.0) for _, speed in seen],
+            times=[times for _, times in seen],
             streams=streams,
         )
 
-    def _read(self, item: Item, seed: int) -> tuple[NDArray[np.float32], float]:
-        """Columns of an item, and how many of its own one of them stands for."""
-        plain = read_columns(item.entry, self.config)
-        if self.recipe.augment.image is None:
-            return plain, 1.0
+    def _read(self, item: Item, seed: int) -> tuple[NDArray[np.float32], tuple[float, float]]:
+        """Columns of an item; what is at column x is at ``factor * x - offset`` of the item as it was."""
         image = read_pixels(item.entry.input, self.config.channels)
-        changed = augment_image(image, self.recipe.augment.image, np.random.default_rng(seed))
-        columns = to_columns(changed.image, self.config.height, self.config.channels).astype(np.float32)
-        if len(columns) < item.min_units:  # squeezed too much for its text
-            return plain, 1.0
-        return columns, len(plain) / len(columns)
+        height, width = image.shape[:2]
+        before = columns_of(width, height, self.config.height)
+        lead_in = 0.0
+        if self.recipe.augment.image is not None:
+            changed = augment_image(image, self.recipe.augment.image, np.random.default_rng(seed))
+            if columns_of(changed.image.shape[1], height, self.config.height) >= item.min_units:
+                image, lead_in = changed.image, changed.lead_in * before / width
+            # else squeezed too much for its text
+        columns = to_columns(image, self.config.height, self.config.channels).astype(np.float32)
+        # the factor makes the last column the last one of the item: what was put on or cut off on the right spreads
+        # over the line, under a column on average, and answers about the item fit to the end
+        return columns, ((before + lead_in) / len(columns), lead_in)
 
 
 def line_items(

@@ -24,7 +24,7 @@ def distorted(image: Pixels, config: ImageAugment, rng: np.random.Generator) -> 
         return image.copy(), 1.0, 0.0
     unit = image.shape[0] / REFERENCE_HEIGHT
     ground = ground_of(image)
-    warp = _warp(image.shape[0], config, rng)
+    warp = _warp(image.shape[0], image.shape[1], config, rng)
     changed, speed = warped(image, warp, ground, rng)
     if spread := _drawn(config.strokes, rng, 0.0):
         changed = strokes(changed, spread * unit)
@@ -48,11 +48,13 @@ def _either(change: Change, rng: np.random.Generator) -> float:
     return found if found and rng.random() < 0.5 else -found
 
 
-def _warp(height: int, config: ImageAugment, rng: np.random.Generator) -> Warp:
+def _warp(height: int, width: int, config: ImageAugment, rng: np.random.Generator) -> Warp:
     low, high = config.border.strength
     sides: tuple[float, ...] = (0.0,) * 4
     if rng.random() < config.border.probability:
-        sides = tuple(float(side) for side in rng.uniform(low, high, 4) * height)
+        least = -width / 4  # of a narrow image half must stay
+        left, right, top, bottom = (rng.uniform(low, high, 4) * height).tolist()
+        sides = (max(left, least), max(right, least), top, bottom)
     corners = _drawn(config.perspective, rng, 0.0) * height
     return Warp(
         width=_drawn(config.width, rng, 1.0),

@@ -63,6 +63,7 @@ def write_lines(renderer: Renderer, wanted: LineSet, on_progress: Progress | Non
     folder = PreparedFolder(wanted.output, _settings(renderer, wanted))
     if folder.is_ready():
         return wanted.output / MANIFEST
+    renderer(wanted.seed, 0)  # texts and fonts that do not fit are told before anything is written
     if wanted.output.exists():
         wanted.output.rmdir()  # it is empty
     building = wanted.output.with_name(f".{wanted.output.name}.partial")
