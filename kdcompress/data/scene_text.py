@@ -1,4 +1,4 @@
-"""Scene text: manifests of images of text lines -> batches of columns. Input units are columns at the model's height."""
+"""Scene text: manifests of images of lines -> batches of columns. Input units are columns at the model's height."""
 
 from __future__ import annotations
 

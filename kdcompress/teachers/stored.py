@@ -57,11 +57,15 @@ class StoredTeacher(Teacher):
                 f"{path}: {index['left_out']} items have no labels, among them those longer than {longest:g} s; "
                 f"set data.max_duration to {longest:g}, or label again"
             )
-        augment = recipe.augment
-        if not self.store.kind.time_may_move and (set(augment.speed) != {1.0} or augment.lead_in_s[1] > 0):
+        augment, image = recipe.augment, recipe.augment.image
+        moved = set(augment.speed) != {1.0} or augment.lead_in_s[1] > 0
+        if not self.store.kind.time_may_move and (moved or (image is not None and image.moves_time)):
+            remedy = "augment.speed=[1.0] and augment.lead_in_s=[0,0]"
+            if image is not None:
+                remedy += ", and probability 0 for width and border of augment.image"
             raise LabelStoreError(
                 f"{path}: labels of kind {plan.labels['kind']} cannot follow items that are heard faster, slower or "
-                "later; set augment.speed=[1.0] and augment.lead_in_s=[0,0], or store label.kind top_k"
+                f"later; set {remedy}, or store label.kind top_k"
             )
 
     def answer(self, heard: Heard, items: Tensor | None = None) -> Said:
