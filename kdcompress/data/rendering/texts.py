@@ -66,13 +66,7 @@ class FileTexts:
         text = " ".join(words)
         if len(text) <= self._longest:
             return text
-        first = int(rng.integers(len(words)))
-        text = words[first][: self._longest]
-        for word in words[first + 1 :]:
-            if len(text) + 1 + len(word) > self._longest:
-                break
-            text += " " + word
-        return text
+        return _cut(" ".join(words[int(rng.integers(len(words))) :]), self._longest)
 
     def fingerprint(self) -> str:
         """See ``Texts.fingerprint``."""
@@ -102,7 +96,7 @@ class ChosenTexts:
         text, others = "", ""
         for _ in range(TRIES):
             text = self._source.draw(rng)
-            text = (text.upper() if self._upper else text)[: self._longest].strip()
+            text = _cut(text.upper() if self._upper else text, self._longest)
             others = "" if self._charset is None else "".join(sorted(set(text) - self._charset))
             if text and not others and shows(text):
                 return text
@@ -115,3 +109,11 @@ class ChosenTexts:
     def fingerprint(self) -> str:
         """See ``Texts.fingerprint``."""
         return self._source.fingerprint()
+
+
+def _cut(text: str, longest: int) -> str:
+    """Take as many whole words from the start as fit, or a part of the first."""
+    if len(text) <= longest:
+        return text.strip()
+    whole = text[: longest + 1].rpartition(" ")[0]
+    return (whole or text[:longest]).strip()
