@@ -16,28 +16,40 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from kdcompress_runtime.archive import is_plain_name, read_file
 from kdcompress_runtime.decoder_settings import DecoderSettings
 from kdcompress_runtime.errors import BundleCorruptError, BundleError, BundleVersionError, OptionsError
+from kdcompress_runtime.input_kinds import KINDS, SOURCE_TOKENS_FILE, wrong_input
 from kdcompress_runtime.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FORMAT_VERSION = 3
-READABLE_VERSIONS = (1, 2, 3)
+    from kdcompress_runtime.source_text import SourceTable
+
+FORMAT_VERSION = 4
+READABLE_VERSIONS = (1, 2, 3, 4)
 """Version 1 had neither ``streaming`` nor ``input.min_units``; it is read as streaming, one unit at least. Version 2
-had no ``decoder``; it is read as saying nothing about it."""
-_LATER_FIELDS = {1: ("streaming", "input.min_units", "decoder"), 2: ("decoder",)}
+had no ``decoder``; it is read as saying nothing about it. Version 3 knew no input but ``pcm``."""
+_BROUGHT = {
+    2: ("streaming", "input.min_units"),
+    3: ("decoder",),
+    4: ("input.height", "input.channels", "input.frames_per_unit"),
+}
+"""Fields that came with a version."""
+_LATER_FIELDS = {
+    version: tuple(name for later, names in _BROUGHT.items() if later > version for name in names)
+    for version in READABLE_VERSIONS
+}
 """Fields that a version did not have yet."""
+_ONLY_KIND, _SINCE_KINDS = "pcm", 4
+"""What every input was, and the version that brought others."""
 METADATA_FILE = "bundle.json"
 TOKENS_FILE = "tokens.txt"
 CHECKSUM = "checksum"
 """Field of ``bundle.json`` with its own SHA-256, taken while the field held ``_UNSET``."""
 BATCH_AXIS = "N"
-"""Marks the batch axis in the shape of a state."""
+"""Marks the batch axis in a shape."""
 INTEGER_DTYPES = ("int32", "int64")
 STATE_DTYPES = ("float16", "float32", "float64", *INTEGER_DTYPES)
 """What a state can be made of."""
-INPUT_KINDS = ("pcm",)
-"""What this runtime can feed; images and token sequences will be further kinds."""
 _UNSET = "0" * 64
 _MOST_STATE_VALUES = 2**28
 
@@ -61,22 +73,25 @@ class InputSpec:
     """What the graph takes besides its states."""
 
     kind: str
-    """``pcm``: float32 samples in [-1, 1], shape ``(N, samples)``."""
+    """``pcm``: float32 samples in [-1, 1], shape ``(N, samples)``. ``image``: uint8 columns of pixels from left to
+    right, each from top to bottom with its channels together, ``(N, columns, height * channels)``. ``tokens``: int64
+    ids of ``source_tokens.txt``, ``(N, tokens)``."""
     name: str
     """Input name in the graph."""
     units_per_frame: int
-    """Input units (samples) for one output frame. A streaming ``step`` takes a multiple of it; for a model that
-    takes whole recordings it is nominal, the graph decides how many frames come out."""
+    """Input units (samples, columns, tokens) for one output frame. A streaming ``step`` takes a multiple of it; for a
+    model that takes whole inputs it is nominal, the graph decides how many frames come out."""
     sample_rate: int | None = None
     """Hz, for ``pcm``."""
     min_units: int = 1
-    """Fewest input units that the graph takes; a shorter recording is padded with zeros."""
+    """Fewest input units that the graph takes; a shorter recording or text is padded with zeros, a narrower image with
+    its last column."""
     height: int | None = None
-    """Pixels of a column, for ``image``."""
+    """Pixels of a column, for ``image``: 8 to 256."""
     channels: int | None = None
     """1 (grey) or 3 (red, green, blue), for ``image``."""
     frames_per_unit: int = 1
-    """Output frames for one input unit, where there are several (``tokens``); ``units_per_frame`` is 1 then."""
+    """Output frames for one input unit, for ``tokens``: 1 to 16; ``units_per_frame`` is 1 where it is above 1."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +111,13 @@ class BundleMetadata:
     name: str
     """Short name for tables."""
     task: str
-    """``speech``."""
+    """``speech``, ``scene_text`` or ``translation``."""
     input: InputSpec
     """Geometry of the input."""
     states: tuple[StateSpec, ...]
     """In the order of the graph's inputs."""
     frame_shift_ms: float
-    """Time between output frames."""
+    """Time between output frames. Where the input is no audio, one unit of it counts as a second."""
     subsampling_factor: int
     """Frontend frames for one output frame."""
     lookahead_frames: int
@@ -118,7 +133,7 @@ class BundleMetadata:
     blank_id: int
     """Id of the CTC blank; the same as in ``tokens.txt``."""
     streaming: bool = True
-    """False: the model takes a whole recording in one step. It has no states and no look-ahead, and frame t stands
+    """False: the model takes a whole input in one step. It has no states and no look-ahead, and frame t stands
     at ``t * frame_shift_ms``."""
     decoder: dict[str, Any] = field(default_factory=dict)
     """How to decode, as tuned (``DecoderSettings.to_json``); empty where nobody tuned it."""
@@ -206,7 +221,9 @@ class BundleMetadata:
 def _refuse_later_fields(row: dict[str, Any], version: int) -> None:
     """A runtime of that version would not have followed these, so such a file cannot mean them."""
     present = {*row, *(f"input.{name}" for name in row["input"])}
-    later = [name for name in _LATER_FIELDS.get(version, ()) if name in present]
+    later = [name for name in _LATER_FIELDS[version] if name in present]
+    if version < _SINCE_KINDS and row["input"]["kind"] != _ONLY_KIND and row["input"]["kind"] in KINDS:
+        later.append(f"input.kind {row['input']['kind']!r}")
     if later:
         raise ValueError(f"{', '.join(later)} in format {version}")
 
@@ -226,7 +243,8 @@ def _check(metadata: BundleMetadata, source: str) -> None:
     """Refuse metadata that no runtime could follow."""
     problems = [*_wrong_kinds(metadata)]
     if not problems:
-        problems = [*_wrong_numbers(metadata), *_wrong_streaming(metadata), *_wrong_states(metadata)]
+        problems = [*wrong_input(metadata), *_wrong_numbers(metadata)]
+        problems += [*_wrong_streaming(metadata), *_wrong_states(metadata)]
         problems += [*_wrong_files(metadata), *_wrong_decoder(metadata)]
     if problems:
         raise BundleError(f"{source}: {'; '.join(problems)}; export the bundle again")
@@ -259,10 +277,6 @@ def _wrong_numbers(metadata: BundleMetadata) -> Iterator[str]:
         "units_per_frame": (metadata.input.units_per_frame, 1, frames),
         "min_units": (metadata.input.min_units, 1, frames),
     }
-    if metadata.input.kind not in INPUT_KINDS:
-        yield f"input kind {metadata.input.kind!r} is unknown; this runtime feeds {', '.join(INPUT_KINDS)}"
-    if metadata.input.kind == "pcm":
-        rows["a pcm input's sample_rate"] = (metadata.input.sample_rate, 1, None)
     for name, (value, least, most) in rows.items():
         if not _is_integer(value) or value < least:
             yield f"{name} must be an integer of at least {least}, found {value!r}"
@@ -276,9 +290,9 @@ def _wrong_numbers(metadata: BundleMetadata) -> Iterator[str]:
 def _wrong_streaming(metadata: BundleMetadata) -> Iterator[str]:
     units, least = metadata.input.units_per_frame, metadata.input.min_units
     if not metadata.streaming and metadata.states:
-        yield "a model that takes whole recordings (streaming false) has no states"
+        yield "a model that takes whole inputs (streaming false) has no states"
     if not metadata.streaming and metadata.lookahead_frames != 0:
-        yield "a model that takes whole recordings (streaming false) has lookahead_frames 0"
+        yield "a model that takes whole inputs (streaming false) has lookahead_frames 0"
     if metadata.streaming and _is_integer(least) and _is_integer(units) and least > units:
         yield f"min_units is {least}, but a streaming step may be one frame, {units} units"
 
@@ -339,6 +353,8 @@ class Bundle:
     """Parsed ``bundle.json``."""
     vocabulary: Vocabulary
     """Parsed ``tokens.txt``."""
+    source_table: SourceTable | None = None
+    """Parsed ``source_tokens.txt``, where the input is ``tokens``."""
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
@@ -346,7 +362,7 @@ class Bundle:
 
         Raises:
             BundleNotFoundError: the path or one of the files is missing.
-            BundleCorruptError: ``tokens.txt`` does not have the recorded hash.
+            BundleCorruptError: ``tokens.txt`` or ``source_tokens.txt`` does not have the recorded hash.
             BundleVersionError, BundleError: see ``BundleMetadata.loads``.
         """
         path = Path(path)
@@ -358,7 +374,7 @@ class Bundle:
             raise BundleError(
                 f"{source}: blank_id is {metadata.blank_id}, but {TOKENS_FILE} says {vocabulary.blank_id}"
             )
-        return cls(path=path, metadata=metadata, vocabulary=vocabulary)
+        return cls(path, metadata, vocabulary, _source_table(path, metadata))
 
     def read(self, file: str) -> bytes:
         """Return the content of one file after checking its hash.
@@ -373,9 +389,10 @@ class Bundle:
         return _checked(self.path, file, self.metadata.files[file])
 
     def size(self, precision: str | None = None) -> int:
-        """Bytes to ship for one precision: its model, what its decoder needs, ``tokens.txt`` and ``bundle.json``."""
+        """Bytes to ship for one precision: its model, what feeding and decoding need, and ``bundle.json``."""
         settings = self.metadata.decoder_settings
-        extra = (settings.lm, settings.lexicon) if settings is not None else ()
+        extra = [*KINDS[self.metadata.input.kind].files]
+        extra += (settings.lm, settings.lexicon) if settings is not None else ()
         names = (self.metadata.model_file(precision).file, TOKENS_FILE, METADATA_FILE, *filter(None, extra))
         return sum(len(read_file(self.path, name)) for name in names)
 
@@ -383,6 +400,16 @@ class Bundle:
 def sha256(content: bytes) -> str:
     """Hexadecimal SHA-256 of ``content``."""
     return hashlib.sha256(content).hexdigest()
+
+
+def _source_table(path: Path, metadata: BundleMetadata) -> SourceTable | None:
+    if SOURCE_TOKENS_FILE not in KINDS[metadata.input.kind].files:
+        return None
+    from kdcompress_runtime.source_text import SourceTable  # bundles of audio do not pay for it
+
+    source = f"{path}/{SOURCE_TOKENS_FILE}"
+    raw = _checked(path, SOURCE_TOKENS_FILE, metadata.files[SOURCE_TOKENS_FILE])
+    return SourceTable.loads(_decode(raw, source), source=source)
 
 
 def _decode(content: bytes, source: str) -> str:

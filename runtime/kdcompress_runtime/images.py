@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,8 @@ def read_image(source: str | Path, channels: int = GREY) -> Pixels:
     """Read an image file.
 
     Args:
-        source: PNG, JPEG or whatever else Pillow reads; or ``file:offset:length``, such a file among the bytes of another.
+        source: PNG, JPEG or whatever else Pillow reads; or ``file:offset:length``, such a file among the bytes of
+            another.
         channels: 1 for grey, 3 for colour; what is transparent lies on white.
 
     Returns:
@@ -59,24 +61,29 @@ def read_image(source: str | Path, channels: int = GREY) -> Pixels:
 
 def decode_image(content: bytes, name: str, channels: int = GREY) -> Pixels:
     """Do as ``read_image`` with the bytes of a file; ``name`` stands for it in messages."""
-    image_module = _pillow()
+    pillow = _pillow()
     try:
-        with image_module.open(io.BytesIO(content)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(f"{name}: {image.width} x {image.height} pixels are no text line; cut the lines out")
-            image.load()
-            if "A" in image.getbands() or "transparency" in image.info:
-                image = image.convert("RGBA")
-                ground = image_module.new("RGBA", image.size, "white")
-                image = image_module.alpha_composite(ground, image)
-            elif image.mode.startswith("I;16"):
-                image = image_module.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            pixels = np.asarray(image.convert("L" if channels == GREY else "RGB"), dtype=np.uint8)
-    except ImageError:
-        raise
-    except (OSError, SyntaxError, ValueError, EOFError, image_module.DecompressionBombError) as error:
+        with pillow.open(io.BytesIO(content)) as image:
+            size = image.size
+            pixels = None if math.prod(size) > MAX_PIXELS else _pixels(pillow, image, channels)
+    except pillow.DecompressionBombError as error:
+        raise ImageError(f"{name}: far too many pixels for a text line ({error}); cut the lines out") from error
+    except (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, LookupError, struct.error) as error:
         raise ImageError(f"{name}: cannot be read as an image ({error}); check the file, or write it again") from error
+    if pixels is None:
+        raise ImageError(f"{name}: {size[0]} x {size[1]} pixels are no text line; cut the lines out")
     return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def _pixels(pillow: Any, image: Any, channels: int) -> Pixels:  # noqa: ANN401 - Pillow need not be there
+    """Grey ``(H, W)`` or colour ``(H, W, 3)`` of an image of Pillow, what is transparent on white."""
+    image.load()
+    if "A" in image.getbands() or "transparency" in image.info:
+        seen = image.convert("RGBA")
+        image = pillow.alpha_composite(pillow.new("RGBA", seen.size, "white"), seen)
+    elif image.mode.startswith("I;16"):
+        image = pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return np.asarray(image.convert("L" if channels == GREY else "RGB"), dtype=np.uint8)
 
 
 def check_image(image: NDArray[Any]) -> Pixels:
@@ -127,8 +134,8 @@ def to_columns(image: NDArray[Any], height: int, channels: int = GREY) -> Pixels
     width = columns_of(pixels.shape[1], pixels.shape[0], height)
     if width > MAX_COLUMNS:
         raise ImageError(
-            f"an image of {pixels.shape[1]} x {pixels.shape[0]} pixels is {width} columns of height {height}, more than "
-            f"{MAX_COLUMNS}; cut the line into parts"
+            f"an image of {pixels.shape[1]} x {pixels.shape[0]} pixels is {width} columns of height {height}, more "
+            f"than {MAX_COLUMNS}; cut the line into parts"
         )
     sized = resized(pixels, height, width)
     return np.ascontiguousarray(sized.transpose(1, 0, 2).reshape(width, height * channels))
@@ -146,7 +153,8 @@ def resized(image: Pixels, height: int, width: int) -> Pixels:
     across, down = _weights(image.shape[1], width), _weights(image.shape[0], height)
     wide = np.einsum("hwc,vw->hvc", image.astype(np.float32), across, optimize=True)
     whole = np.einsum("hvc,uh->uvc", wide, down, optimize=True)
-    return np.clip(np.floor(whole + np.float32(0.5)), 0, 255).astype(np.uint8)
+    pixels: Pixels = np.clip(np.floor(whole + np.float32(0.5)), 0, 255).astype(np.uint8)
+    return pixels
 
 
 def _weights(before: int, after: int) -> NDArray[np.float32]:
@@ -156,13 +164,8 @@ def _weights(before: int, after: int) -> NDArray[np.float32]:
     centres = (np.arange(after) + 0.5) * scale
     distance = np.abs(np.arange(before)[None] + 0.5 - centres[:, None]) / reach
     weights = np.maximum(0.0, 1.0 - distance)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-def paper_of(columns: Pixels) -> int:
-    """Grey value of the ground: the one that most pixels are near."""
-    counts = np.bincount(columns.reshape(-1) >> 3, minlength=32)
-    return int(math.floor((int(counts.argmax()) + 0.5) * 8))
+    shares: NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares
 
 
 def _pillow() -> Any:  # noqa: ANN401 - a module that need not be there

@@ -14,6 +14,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _ort
 from kdcompress_runtime.bundle import BATCH_AXIS
 from kdcompress_runtime.errors import ForkedProcessError, ModelError, OptionsError
 from kdcompress_runtime.forks import keep_after_fork
+from kdcompress_runtime.input_kinds import KINDS, axes_of
 from kdcompress_runtime.onnx_guard import refuse_external_data
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kdcompress_runtime.bundle import Bundle, BundleMetadata
+    from kdcompress_runtime.source_text import SourceTable
     from kdcompress_runtime.vocabulary import Vocabulary
 
 LOG_PROBS = "log_probs"
@@ -35,9 +37,7 @@ _ORT_ERRORS: tuple[type[Exception], ...] = (
 )
 _ORT_DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
 _ORT_FATAL = 4
-_INPUTS: Mapping[str, tuple[str, tuple[int | str, ...]]] = {"pcm": ("float32", (BATCH_AXIS, "samples"))}
-"""dtype and shape of the input, by kind; the units stand along the second axis."""
-_LEAST_INPUT_AXES, _OUTPUT_AXES = 2, 3
+_OUTPUT_AXES = 3
 GRAPH_OPTIMIZATIONS = {
     "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
     "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -66,7 +66,7 @@ class SessionOptions:
     """Let waiting threads burn CPU for a little latency."""
     enable_cpu_mem_arena: bool | None = None
     """Keep freed memory for the next step. None: for models that stream, whose steps have a longest one; not for those
-    that take whole recordings, where the longest ever heard would stay."""
+    that take whole inputs, where the longest ever seen would stay."""
     enable_mem_pattern: bool | None = None
     """Plan the memory of each input shape seen. None: as for the arena."""
     graph_optimization: str = "all"
@@ -131,6 +131,7 @@ class CtcModel:
         *,
         source: str = "model",
         session_options: SessionOptions | None = None,
+        source_table: SourceTable | None = None,
     ) -> None:
         """Load a graph and compare it with ``metadata``; ``from_bundle`` is the usual way.
 
@@ -140,6 +141,7 @@ class CtcModel:
             vocabulary: its token table.
             source: name of the file, for messages.
             session_options: threads and memory of onnxruntime.
+            source_table: the table of source tokens, where the graph takes them; only text needs it.
 
         Raises:
             ExternalDataError: the graph asks for data outside of the file.
@@ -148,12 +150,14 @@ class CtcModel:
         """
         self.metadata = metadata
         self.vocabulary = vocabulary
+        self.source_table = source_table
         self._source = source
         refuse_external_data(content, source)
         options = session_options or SessionOptions()
         self._process = os.getpid()
         self._uses_threads = options.uses_threads
-        self._batchable = metadata.streaming and _DYNAMIC_RANGE not in content
+        self._axes = (BATCH_AXIS, *axes_of(metadata.input))
+        self._dtype = np.dtype(KINDS[metadata.input.kind].dtype)
         built = options.build(streaming=metadata.streaming)
         try:
             self._session = onnxruntime.InferenceSession(content, built, providers=["CPUExecutionProvider"])
@@ -166,6 +170,8 @@ class CtcModel:
             keep_after_fork(self._session)
         self._outputs = [LOG_PROBS, *(NEXT + state.name for state in metadata.states)]
         self._check_graph()
+        rows = next(one.shape[0] for one in self._session.get_inputs() if one.name == metadata.input.name)
+        self._rows_apart = _DYNAMIC_RANGE not in content and not isinstance(rows, int)
 
     @classmethod
     def from_bundle(
@@ -184,6 +190,7 @@ class CtcModel:
             bundle.vocabulary,
             source=f"{bundle.path}/{file}",
             session_options=session_options,
+            source_table=bundle.source_table,
         )
 
     @property
@@ -195,10 +202,18 @@ class CtcModel:
     def batchable(self) -> bool:
         """Whether several streams may be stepped in one call and answer as they would alone.
 
-        False for models that take whole recordings, whose lengths differ, and for models quantized dynamically: those
-        take one range for all that a call is given, so each stream would hear the others.
+        False for models that take whole inputs, whose lengths differ, and where ``rows_apart`` is False.
         """
-        return self._batchable
+        return self.metadata.streaming and self._rows_apart
+
+    @property
+    def rows_apart(self) -> bool:
+        """Whether inputs of equal length may share a call and are answered as they would be alone.
+
+        False for models quantized dynamically: those take one range for all that a call is given, so each row would
+        hear the others; and for graphs that take one row alone.
+        """
+        return self._rows_apart
 
     def init_states(self, batch: int = 1) -> dict[str, NDArray[Any]]:
         """States at the start of ``batch`` streams, by name; shapes as in ``metadata.states``."""
@@ -217,8 +232,8 @@ class CtcModel:
         """Advance ``N`` streams by ``k`` frames; or, when the model does not stream, run ``N`` whole inputs.
 
         Args:
-            inputs: units along the second axis. For ``pcm``: float32, shape ``(N, k * units_per_frame)``, ``k`` at
-                least 1; ``(N, n)``, ``n`` at least ``min_units``, when the model does not stream.
+            inputs: units along the second axis; dtype and shape as ``InputSpec.kind`` has them. ``k *
+                units_per_frame`` units, ``k`` at least 1; at least ``min_units`` when the model does not stream.
             states: from ``init_states`` or from the step before; not changed. None when the model does not stream.
 
         Returns:
@@ -252,16 +267,20 @@ class CtcModel:
             )
 
     def _check_units(self, inputs: NDArray[Any]) -> None:
-        """Refuse an input that is not the number of units that a step takes."""
-        source = self.metadata.input
-        count = inputs.shape[1] if inputs.ndim >= _LEAST_INPUT_AXES else 0
+        """Refuse an input that is not of the shape and dtype that a step takes."""
+        source, column = self.metadata.input, self._axes[2:]
+        fits = inputs.dtype == self._dtype and inputs.ndim == len(self._axes) and inputs.shape[2:] == column
+        count = inputs.shape[1] if fits else 0
         if not self.metadata.streaming and count < source.min_units:
-            takes = f"(N, n) with n >= {source.min_units}"
+            units, least = "n", f"n >= {source.min_units}"
         elif self.metadata.streaming and (not count or count % source.units_per_frame):
-            takes = f"(N, k * {source.units_per_frame}) with k >= 1"
+            units, least = f"k * {source.units_per_frame}", "k >= 1"
         else:
             return
-        raise ModelError(f"{self._source}: input of shape {inputs.shape}; a step takes {takes}")
+        takes = f"({', '.join(map(str, (BATCH_AXIS, units, *column)))}) with {least}"
+        raise ModelError(
+            f"{self._source}: input of shape {inputs.shape}, {inputs.dtype}; a step takes {takes}, {self._dtype}"
+        )
 
     def _check_shape(self, log_probs: NDArray[Any], inputs: NDArray[Any]) -> None:
         """Refuse an answer that is not one row for each frame; a model that does not stream decides how many."""
@@ -282,7 +301,7 @@ class CtcModel:
         found_inputs = {value.name: value for value in self._session.get_inputs()}
         found_outputs = {value.name: value for value in self._session.get_outputs()}
         states = {state.name: (state.dtype, state.shape) for state in self.metadata.states}
-        inputs = {self.metadata.input.name: _INPUTS[self.metadata.input.kind], **states}
+        inputs = {self.metadata.input.name: (str(self._dtype), self._axes), **states}
         outputs = {
             LOG_PROBS: ("float32", (BATCH_AXIS, "frames", len(self.vocabulary))),
             **{NEXT + name: spec for name, spec in states.items()},

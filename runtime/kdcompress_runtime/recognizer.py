@@ -1,33 +1,35 @@
-"""The recogniser: a bundle, opened once, that any number of threads may stream through."""
+"""The recogniser: a bundle, opened once, that any number of threads may ask, or stream through."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-
+from kdcompress_runtime.answers import Asked, answers_of
 from kdcompress_runtime.batching import run_together
 from kdcompress_runtime.bundle import Bundle
 from kdcompress_runtime.decoders import DecoderOptions, build_decoder
 from kdcompress_runtime.endpoint import Endpointer, EndpointRules
 from kdcompress_runtime.errors import OptionsError, PicklingRefusedError
 from kdcompress_runtime.events import EventSource, iterate
-from kdcompress_runtime.feed import MAX_WHOLE_SECONDS, open_feed, run_feed
+from kdcompress_runtime.feed import MAX_WHOLE_SECONDS
+from kdcompress_runtime.input_kinds import require_audio
 from kdcompress_runtime.model import CtcModel
 from kdcompress_runtime.resample import check_rate
-from kdcompress_runtime.samples import check_samples
 from kdcompress_runtime.stream import MAX_QUEUE_SECONDS, Stream, hold
-from kdcompress_runtime.tail import MAX_TAIL_SECONDS, TAIL_SECONDS, tail_frames
+from kdcompress_runtime.tail import MAX_TAIL_SECONDS, TAIL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
+    from kdcompress_runtime.answers import Answers
     from kdcompress_runtime.bundle import BundleMetadata
     from kdcompress_runtime.confidence import Calibration
+    from kdcompress_runtime.decoders import Decoder
     from kdcompress_runtime.events import Event
     from kdcompress_runtime.lm.base import LanguageModel
     from kdcompress_runtime.model import SessionOptions
@@ -35,12 +37,11 @@ if TYPE_CHECKING:
     from kdcompress_runtime.vad import Vad, VadRules
     from kdcompress_runtime.vocabulary import Vocabulary
 
-WHOLE_STEP_SECONDS = 30.0
-"""Longest step of ``recognize`` for a model that streams: bounds its memory, however long the recording."""
-
 
 class Recognizer:
-    """Turns audio into text. Thread-safe; what belongs to one recording lives in its ``Stream``.
+    """Turns audio, images of text lines, or sentences of another language into text.
+
+    Thread-safe; what belongs to one recording that comes in pieces lives in its ``Stream``.
 
     Works in a forked child as long as onnxruntime has no threads of its own (the default); with some, the child is
     told so by a ``ForkedProcessError``. A forked child ends with ``os._exit``, as those of ``multiprocessing`` do:
@@ -67,11 +68,18 @@ class Recognizer:
         Raises:
             OptionsError: ``chunk_frames`` is not a positive integer, or the model does not stream; a limit is not
                 above 0; the decoder knows no language model or lexicon, or cannot spell it; endpoint rules for a
-                model that takes whole recordings.
+                model that takes whole recordings; or anything that is for audio, and the model takes something else.
             LanguageModelError: the language model cannot be read.
             MissingDependencyError: the decoder or the language model needs a package that is not installed.
         """
         self._model = model
+        for_audio = {"endpoint": endpoint is not None, "chunk_frames": chunk_frames is not None}
+        for_audio["max_whole_seconds"] = max_whole_seconds != MAX_WHOLE_SECONDS
+        for_audio["max_queue_seconds"] = max_queue_seconds != MAX_QUEUE_SECONDS
+        for_audio["tail_seconds"] = tail_seconds != TAIL_SECONDS
+        for name, asked in for_audio.items():
+            if asked:
+                require_audio(model.metadata, name, "leave it out")
         self._decoder = build_decoder(
             decoder or DecoderOptions(), model.vocabulary, lm=_language_model(lm), lexicon=_lexicon(lexicon)
         )
@@ -91,6 +99,7 @@ class Recognizer:
             raise OptionsError(f"tail_seconds must be 0 to {MAX_TAIL_SECONDS:g}, found {tail_seconds!r}")
         self._tail_seconds = tail_seconds
         self._endpoint = self._endpointer(endpoint)
+        self._answers: Answers = answers_of(model, calibration, max_whole_seconds, tail_seconds)
 
     @classmethod
     def from_dir(
@@ -189,13 +198,14 @@ class Recognizer:
 
         Raises:
             OptionsError: this decoder knows no hotwords, or they cannot be spelt; endpoint rules or a VAD for a model
-                that takes whole recordings.
+                that takes whole recordings; the bundle does not take audio.
         """
+        require_audio(self.metadata, "a stream", "use recognize() or recognize_batch()")
         if vad is None and vad_rules is not None:
             raise OptionsError("vad_rules without a vad are of no effect; give vad, too")
         return Stream(
             self._model,
-            self._decoder.with_hotwords(hotwords) if hotwords else self._decoder,
+            self._decoder_with(hotwords),
             self._chunk_frames,
             self._max_whole_seconds,
             endpointer=self._endpoint if endpoint is None else self._endpointer(endpoint),
@@ -279,38 +289,78 @@ class Recognizer:
         return asynchronous.iterate(EventSource(stream), chunks, sample_rate)
 
     def recognize(
-        self, samples: NDArray[Any], sample_rate: int, *, hotwords: Mapping[str, float] | None = None
+        self,
+        value: NDArray[Any] | str | Path,
+        sample_rate: int | None = None,
+        *,
+        hotwords: Mapping[str, float] | None = None,
     ) -> Result:
-        """Recognise a whole recording; the same answer as a stream without endpoints, in larger steps or one.
+        """Recognise a whole recording, an image of a text line, or translate a sentence: what the bundle is for.
+
+        A recording gives the same answer as a stream without endpoints, in larger steps or one.
 
         Args:
-            samples: mono, shape ``(n,)``, float32 or float64 in [-1, 1], or int16; ``n`` may be 0.
-            sample_rate: Hz.
+            value: a recording: mono samples, shape ``(n,)``, float32 or float64 in [-1, 1], or int16; ``n`` may be 0.
+                An image: pixels ``(H, W)``, ``(H, W, 1)`` or ``(H, W, 3)`` uint8 of any size, or the path of a file.
+                A sentence: a text.
+            sample_rate: Hz, for a recording.
+            hotwords: see ``create_stream``.
+
+        Returns:
+            Positions are seconds, pixels of the image as given, or source tokens; see ``result``.
+
+        Raises:
+            AudioError, ModelError: see ``Stream.accept_waveform``.
+            ImageError: no image, empty, or far longer than a line.
+            SourceTextError: no text, empty, or far longer than a sentence.
+            OptionsError: a recording without a rate, something else with one; hotwords, see ``create_stream``.
+            MissingDependencyError: what reads the file of an image or changes the rate of audio is not installed.
+        """
+        return self._answers.results([Asked(value, sample_rate)], self._decoder_with(hotwords))[0]
+
+    def recognize_batch(self, values: Iterable[Any], *, hotwords: Mapping[str, float] | None = None) -> list[Result]:
+        """Recognise many inputs; a result for each, in their order.
+
+        Images of equal width (at the model's height) and sentences of equal length share calls of the model, unless it
+        was quantized dynamically. Answers are those of ``recognize``, up to the rounding that ``decode_streams`` tells
+        of. All units of all values are held in memory; give a hundred thousand images in parts.
+
+        Args:
+            values: as for ``recognize``; a recording is a pair, samples and their rate.
             hotwords: see ``create_stream``.
 
         Raises:
-            AudioError, OptionsError, MissingDependencyError, ModelError: see ``Stream.accept_waveform``.
+            KdcompressError: see ``recognize``; the message says which value it was.
         """
-        stream = Stream(
-            self._model,
-            self._decoder.with_hotwords(hotwords) if hotwords else self._decoder,
-            self._whole_step(samples, sample_rate),
-            self._max_whole_seconds,
-            calibration=self._calibration,
-            tail_seconds=self._tail_seconds,
-        )
-        stream.accept_waveform(samples, sample_rate)
-        return stream.flush()
+        if isinstance(values, (str, bytes)):
+            raise OptionsError(
+                f"recognize_batch takes a list of values, found the text {values!r:.80}; wrap it: [text]"
+            )
+        asked = [self._answers.item(value, f"values[{index}]") for index, value in enumerate(values)]
+        return self._answers.results(asked, self._decoder_with(hotwords))
 
-    def log_probs(self, samples: NDArray[Any], sample_rate: int) -> NDArray[np.float32]:
-        """Natural-log probabilities of a whole recording, float32, shape ``(T, C)``; without the tail behind its end.
+    def nbest(
+        self,
+        value: NDArray[Any] | str | Path,
+        count: int,
+        sample_rate: int | None = None,
+        *,
+        hotwords: Mapping[str, float] | None = None,
+    ) -> tuple[Result, ...]:
+        """Up to ``count`` answers with different texts, best first; the greedy decoder knows one.
 
         Raises:
-            AudioError, OptionsError, MissingDependencyError, ModelError: see ``Stream.accept_waveform``.
+            KdcompressError: see ``recognize``.
         """
-        feed = open_feed(self._model, self._whole_step(samples, sample_rate), self._max_whole_seconds)
-        nothing = np.zeros((0, len(self.vocabulary)), dtype=np.float32)
-        return np.concatenate([nothing, *run_feed(self._model, feed, samples, sample_rate)])
+        return self._answers.nbest(Asked(value, sample_rate), self._decoder_with(hotwords), count)
+
+    def log_probs(self, value: NDArray[Any] | str | Path, sample_rate: int | None = None) -> NDArray[np.float32]:
+        """Natural-log probabilities of a whole input, float32, shape ``(T, C)``; of a recording without the tail.
+
+        Raises:
+            KdcompressError: see ``recognize``.
+        """
+        return self._answers.log_probs(Asked(value, sample_rate))
 
     def __reduce__(self) -> NoReturn:
         raise PicklingRefusedError(
@@ -327,16 +377,8 @@ class Recognizer:
             )
         return Endpointer(rules, self.vocabulary, self.metadata.frame_shift_ms)
 
-    def _whole_step(self, samples: NDArray[Any], sample_rate: int) -> int:
-        """Frames for a step over everything, but no more than ``WHOLE_STEP_SECONDS``."""
-        check_rate(sample_rate)
-        check_samples(samples)
-        metadata = self.metadata
-        model_samples = -(-len(samples) * (metadata.input.sample_rate or sample_rate) // sample_rate)
-        frames = -(-model_samples // metadata.input.units_per_frame) + metadata.lookahead_frames
-        frames += tail_frames(metadata, self._tail_seconds)
-        longest = int(WHOLE_STEP_SECONDS * 1000 / metadata.frame_shift_ms)
-        return max(1, min(frames, longest))
+    def _decoder_with(self, hotwords: Mapping[str, float] | None) -> Decoder[Any]:
+        return self._decoder.with_hotwords(hotwords) if hotwords else self._decoder
 
 
 def _language_model(lm: str | Path | LanguageModel | None) -> LanguageModel | None:

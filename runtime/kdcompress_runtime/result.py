@@ -1,4 +1,9 @@
-"""What a recogniser answers: text, tokens, and words with times and confidence."""
+"""What a recogniser answers: text, tokens, and words with positions and confidence.
+
+Positions are seconds where the input is audio, from the start of the stream; pixels of the image as it was given, from
+its left edge, where it is an image; and source tokens, from the first, where it is a sentence (where in the source a
+word stands, as far as CTC knows).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ from kdcompress_runtime.confidence import raw_confidence
 from kdcompress_runtime.vocabulary import WORD_SEPARATOR
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from kdcompress_runtime.bundle import BundleMetadata
     from kdcompress_runtime.confidence import Calibration
@@ -25,9 +30,9 @@ class Word:
     text: str
     """Its letters."""
     begin: float
-    """Seconds from the start of the stream at which its first letter begins."""
+    """Position at which its first letter begins."""
     end: float
-    """Seconds at which its last letter ends; one frame after that letter's begin where the decoder knows no ends."""
+    """Position at which its last letter ends; one frame after that letter's begin where the decoder knows no ends."""
     confidence: float | None = None
     """Probability that the word is right, where the bundle holds a calibration (``kdcompress tune-decoder``); a raw
     figure in [0, 1] where it does not; None where the decoder gives none."""
@@ -35,18 +40,18 @@ class Word:
 
 @dataclass(frozen=True)
 class Result:
-    """A recognised utterance, or what is known of it so far."""
+    """A recognised utterance, line or sentence, or what is known of it so far."""
 
     text: str
     """Words joined by single spaces."""
     tokens: tuple[str, ...]
     """Symbols of the vocabulary."""
     timestamps: tuple[float, ...]
-    """Seconds from the start of the stream at which each token begins; as many as ``tokens``."""
+    """Position at which each token begins; as many as ``tokens``."""
     log_prob: float
-    """Natural logarithm of the acoustic score; 0 for no audio."""
+    """Natural logarithm of the model's own (acoustic) score; 0 for no audio."""
     token_ends: tuple[float, ...] = ()
-    """Seconds at which each token ends; empty where the decoder does not know."""
+    """Position at which each token ends; empty where the decoder does not know."""
     token_confidences: tuple[float, ...] = ()
     """The model's largest probability of each token, raw; empty where the decoder does not know."""
     words: tuple[Word, ...] = ()
@@ -54,7 +59,7 @@ class Result:
     score: float = math.nan
     """What hypotheses are ranked by: ``log_prob``, language model and hotwords together; ``log_prob`` when left out."""
     stable_tokens: int = 0
-    """Leading tokens that no later audio can change."""
+    """Leading tokens that no later audio can change; all of them once the input is over."""
 
     def __post_init__(self) -> None:
         if math.isnan(self.score):
@@ -76,6 +81,7 @@ class Result:
         stable_tokens: int = 0,
         offset_frames: float = 0,
         last_frame: int | None = None,
+        place: Callable[[float], float] | None = None,
     ) -> Result:
         """Spell a hypothesis out.
 
@@ -88,10 +94,12 @@ class Result:
             offset_frames: frames of the stream before the decoder's first.
             last_frame: frames until the end of the audio, which no time lies beyond; a model may have said in the
                 tail what it heard before.
+            place: turns the number of a frame into the position where it begins; into seconds when left out.
         """
 
         def seconds(frame: int) -> float:
-            return (frame + offset_frames) * metadata.frame_shift_ms / 1000
+            whole = frame + offset_frames
+            return whole * metadata.frame_shift_ms / 1000 if place is None else place(whole)
 
         begins, ends = hypothesis.frames, _of_all(hypothesis, "ends")
         if last_frame is not None:
@@ -138,6 +146,29 @@ def split_words(tokens: Sequence[str]) -> list[tuple[str, list[int]]]:
             words.append((text + letter, rows if rows[-1:] == [index] else [*rows, index]))
             within = True
     return words
+
+
+def distinct(
+    vocabulary: Vocabulary, search: Callable[[int], Sequence[Hypothesis]], count: int
+) -> tuple[Hypothesis, ...]:
+    """Up to ``count`` hypotheses with different texts, best first.
+
+    Hypotheses that differ in separators alone spell one text; the best of them stands for it.
+
+    Args:
+        vocabulary: spells them.
+        search: gives that many hypotheses, best first, or all there are.
+        count: how many are wanted.
+    """
+    wanted = count
+    while True:
+        found = search(wanted)
+        texts: dict[str, Hypothesis] = {}
+        for one in found:
+            texts.setdefault(vocabulary.text(one.token_ids), one)
+        if len(texts) >= count or len(found) < wanted:
+            return tuple(texts.values())[: max(count, 0)]
+        wanted *= 2
 
 
 def _of_all(hypothesis: Hypothesis, name: str) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from kdcompress_runtime.errors import OptionsError, PicklingRefusedError, StreamOverflowError, StreamStateError
 from kdcompress_runtime.feed import MAX_WHOLE_SECONDS, open_feed
-from kdcompress_runtime.result import Result
+from kdcompress_runtime.result import Result, distinct
 from kdcompress_runtime.tail import TAIL_SECONDS, tail_frames
 from kdcompress_runtime.track import Progress, Track
 from kdcompress_runtime.vad import Gate, VadRules
@@ -231,16 +231,8 @@ class Stream:
             StreamStateError: see ``result``.
         """
         self._check_finished("nbest()")
-        progress, wanted = self._track.progress, count
-        while True:
-            found = self._decoder.nbest(progress.decoded, wanted)
-            distinct: dict[str, Hypothesis] = {}
-            for one in found:
-                distinct.setdefault(self._model.vocabulary.text(one.token_ids), one)
-            if len(distinct) >= count or len(found) < wanted:
-                break
-            wanted *= 2
-        best = list(distinct.values())[: max(count, 0)]
+        progress = self._track.progress
+        best = distinct(self._model.vocabulary, lambda wanted: self._decoder.nbest(progress.decoded, wanted), count)
         return tuple(self._spell(one, progress, len(one.token_ids)) for one in best)
 
     def belongs_to(self, model: CtcModel, chunk_frames: int) -> bool:

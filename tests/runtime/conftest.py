@@ -153,7 +153,7 @@ WHOLE = {
 
 def metadata_row(files: dict[str, str]) -> dict[str, Any]:
     return {
-        "format_version": 3,
+        "format_version": 4,
         "name": "tiny",
         "task": "speech",
         "input": {"kind": "pcm", "name": "pcm", "units_per_frame": UNITS, "sample_rate": RATE},

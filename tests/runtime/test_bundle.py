@@ -114,9 +114,9 @@ def test_a_changed_bundle_json_says_so_unless_its_checksum_is_taken_out(folder):
 
 
 def test_another_version_is_refused(folder):
-    for version in (0, 4, "2", True, None):
+    for version in (0, 5, "2", True, None):
         change(folder, format_version=version)
-        with pytest.raises(BundleVersionError, match=f"bundle format {version!r}, this runtime reads 1, 2, 3"):
+        with pytest.raises(BundleVersionError, match=f"bundle format {version!r}, this runtime reads 1, 2, 3, 4"):
             Bundle.open(folder)
 
 
@@ -128,6 +128,20 @@ def test_version_1_is_read_as_streaming(folder):
     assert metadata.streaming
     assert metadata.input.min_units == 1
     assert BundleMetadata.loads(metadata.dumps()) == metadata
+
+
+def test_version_3_is_read_as_knowing_audio_alone(folder):
+    expected = Bundle.open(folder).metadata
+    change(folder, format_version=3)
+    assert Bundle.open(folder).metadata == expected
+    assert expected.format_version == 4
+    change(folder, input=PCM | {"height": None})
+    with pytest.raises(BundleError, match=r"input\.height in format 3"):
+        Bundle.open(folder)
+    for kind in ("image", "tokens"):
+        change(folder, input=PCM | {"kind": kind})
+        with pytest.raises(BundleError, match=f"input.kind '{kind}' in format 3"):
+            Bundle.open(folder)
 
 
 def test_version_2_is_read_as_saying_nothing_about_the_decoder(folder):
@@ -164,7 +178,10 @@ def test_version_1_with_fields_it_did_not_know_is_refused(folder, fields):
         ({"models": [{"precision": "float32", "file": "/etc/passwd"}]}, "leaves the bundle"),
         ({"models": [{"precision": "float32", "file": "other.onnx"}]}, "other.onnx has no SHA-256"),
         ({"states": [{"name": "history", "shape": [1, 5]}]}, "history"),
-        ({"input": {"kind": "image", "name": "x", "units_per_frame": 8}}, "'image' is unknown"),
+        ({"input": {"kind": "video", "name": "x", "units_per_frame": 8}}, "'video' is unknown; .* pcm, image, tokens"),
+        ({"input": {"kind": ["pcm"], "name": "x", "units_per_frame": 8}}, "expected a text"),
+        ({"input": PCM | {"height": 32}}, "height means nothing for an input of kind pcm"),
+        ({"input": PCM | {"frames_per_unit": 2}}, "frames_per_unit means nothing"),
         ({"input": {"kind": "pcm", "name": "pcm", "units_per_frame": 80}}, "sample_rate"),
         ({"input": "pcm"}, "malformed"),
         ({"states": [{"name": "history", "shape": ["N", "many", 5]}]}, "sizes that are not integers"),
