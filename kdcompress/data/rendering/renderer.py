@@ -164,8 +164,18 @@ class Renderer:
             return setting
         texts = [self._texts.draw(rng, lambda text: self.fonts.shows(setting.font, text)) for _ in range(2)]
         which = int(rng.integers(1, 4))
-        above, below, overlap = texts[0] * (which & 1), texts[1] * (which >> 1), float(rng.uniform(0.04, 0.2))
-        return setting._replace(above=above, below=below, overlap=overlap)
+        overlap = float(rng.uniform(0.04, 0.2))
+        left, top, right, bottom = setting.margins
+        if which & 1:
+            top = max(top, overlap + 0.03)  # neighbours are seen, and do not touch the line
+        if which & 2:
+            bottom = max(bottom, overlap + 0.03)
+        return setting._replace(
+            above=texts[0] * (which & 1),
+            below=texts[1] * (which >> 1),
+            overlap=overlap,
+            margins=(left, top, right, bottom),
+        )
 
 
 def _setting(font: str, rng: np.random.Generator) -> Setting:
