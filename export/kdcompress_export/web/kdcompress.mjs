@@ -8,7 +8,7 @@
 // The answers are those of the Python package kdcompress_runtime with its greedy decoder. The field `decoder` of
 // bundle.json (beam search, language model, calibrated confidence) is not followed here: it is ignored.
 
-export const FORMAT_VERSIONS = [1, 2, 3];
+export const FORMAT_VERSIONS = [1, 2, 3, 4];
 const METADATA_FILE = 'bundle.json';
 const TOKENS_FILE = 'tokens.txt';
 const BLANK = '<blk>';

@@ -62,7 +62,7 @@ function filesOf({ lag = 0, streaming = true, ...changes } = {}) {
     { name: 'count', shape: ['N'], dtype: 'int64', initial: -3 },
   ];
   const metadata = {
-    format_version: 3, name: 'fake', task: 'speech', streaming,
+    format_version: 4, name: 'fake', task: 'speech', streaming,
     input: { kind: 'pcm', name: 'pcm', units_per_frame: UNITS, sample_rate: 8000, min_units: 1 },
     states: streaming ? states : [], frame_shift_ms: 40, subsampling_factor: 4, lookahead_frames: lag, chunk_frames: 3,
     models: [{ precision: 'float32', file: 'model.onnx' }], default_precision: 'float32', parameters: 1, blank_id: 0,
@@ -216,7 +216,7 @@ const damaged = [
   ['a changed model', { 'model.onnx': 'Modem' }, 'BundleCorruptError', /model\.onnx: SHA-256/],
   ['changed tokens', { 'tokens.txt': '<blk> 0\n' }, 'BundleCorruptError', /tokens\.txt/],
   ['no JSON', { 'bundle.json': '{' }, 'BundleError', /not valid JSON/],
-  ['a later format', { 'bundle.json': filesOf({ format_version: 4 })['bundle.json'] }, 'BundleVersionError', /format 4.*1, 2, 3/],
+  ['a later format', { 'bundle.json': filesOf({ format_version: 5 })['bundle.json'] }, 'BundleVersionError', /format 5.*1, 2, 3, 4/],
   ['another input', { 'bundle.json': filesOf({ input: { kind: 'image' } })['bundle.json'] }, 'BundleError', /image/],
   ['another blank', { 'bundle.json': filesOf({ blank_id: 1 })['bundle.json'] }, 'BundleError', /blank_id is 1/],
   ['a wrong state', { 'bundle.json': filesOf({ states: [{ name: 's', shape: [2], dtype: 'float32', initial: 0 }] })['bundle.json'] }, 'BundleError', /state s/],
@@ -267,7 +267,7 @@ test('format 1 is read as streaming', async () => {
 
 test('a tuned decoder is ignored, in the open', async () => {
   const decoder = { kind: 'beam', beam_width: 32, alpha: 0.5, beta: 1.5, lm: 'lm.kdlm', lexicon: null, confidence: null };
-  for (const changes of [{ decoder }, { decoder: {} }, { format_version: 2 }]) {
+  for (const changes of [{ decoder }, { decoder: {} }, { format_version: 3 }, { format_version: 2 }]) {
     const bundle = await Bundle.open(reader(filesOf(changes)));
     assert.deepEqual(bundle.metadata.decoder, changes.decoder);
     const recognizer = await Recognizer.open(bundle, fakeOrt({}));
