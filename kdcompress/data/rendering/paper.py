@@ -65,8 +65,9 @@ class Backgrounds:
 
 def receipt_colours(channels: int, rng: np.random.Generator) -> tuple[Colour, Colour]:
     """Draw ink and paper ``(C,)``: dark on white or nearly white, at times on grey."""
-    paper = rng.uniform(225, 256) if rng.random() < 0.85 else rng.uniform(140, 225)
-    ink = rng.uniform(0, 60) if rng.random() < 0.6 else rng.uniform(0, paper - LEAST_CONTRAST)
+    kind = rng.random()
+    paper = rng.uniform(244, 256) if kind < 0.7 else rng.uniform(215, 244) if kind < 0.9 else rng.uniform(140, 215)
+    ink = rng.uniform(0, 60) if rng.random() < 0.75 else rng.uniform(0, paper - LEAST_CONTRAST)
     tint = rng.normal(0, 6, (2, channels)) if channels > 1 else np.zeros((2, 1))
     return _clipped(ink + tint[0]), _clipped(paper + tint[1])
 

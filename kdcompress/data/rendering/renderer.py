@@ -36,16 +36,16 @@ def _change(probability: float, low: float, high: float) -> Change:
 
 STRONG = ImageAugment(
     probability=0.97,
-    width=_change(0.7, 0.65, 1.25),
+    width=_change(0.7, 0.65, 1.12),
     border=_change(0.3, -0.04, 0.1),
     rotation=_change(0.35, 0.2, 2.5),
     shear=_change(0.3, 0.02, 0.25),
     perspective=_change(0.25, 0.02, 0.12),
     elastic=_change(0.2, 0.01, 0.04),
     strokes=_change(0.4, -0.6, 0.8),
-    shading=_change(0.2, 0.05, 0.35),
-    contrast=_change(0.35, 0.5, 1.2),
-    brightness=_change(0.3, -0.08, 0.2),
+    shading=_change(0.15, 0.05, 0.35),
+    contrast=_change(0.35, 0.55, 1.5),
+    brightness=_change(0.3, -0.06, 0.2),
     invert=0.03,
     blur=_change(0.5, 0.3, 1.1),
     motion=_change(0.12, 1.5, 4.0),
@@ -180,7 +180,7 @@ class Renderer:
 
 def _setting(font: str, rng: np.random.Generator) -> Setting:
     """Draw how a line is set."""
-    loose, tight = rng.random() < 0.25, rng.random() < 0.65
+    loose, tight = rng.random() < 0.18, rng.random() < 0.65
     low, high = (-0.06, 0.3) if tight else (-0.12, 0.12)
     sides, ends = rng.uniform(0.0, 0.35, 2), rng.uniform(low, high, 2)
     return Setting(
@@ -197,7 +197,7 @@ def _worn(cover: Ink, rng: np.random.Generator) -> Ink:
     """Print with needles or heat, worn ones at times."""
     if cover.shape[0] >= 16 and rng.random() < 0.15:
         cover = printing.dotted(cover, int(rng.integers(14, 21)), rng)
-    if rng.random() < 0.3:
+    if rng.random() < 0.25:
         cover = printing.faded(cover, float(rng.uniform(0.2, 0.75)), rng)
     if rng.random() < 0.15:
         cover = printing.streaked(cover, float(rng.uniform(0.02, 0.15)), rng)
