@@ -14,16 +14,18 @@ if TYPE_CHECKING:
 
     from kdcompress.model_settings import StudentConfig, WholeStudentConfig
     from kdcompress.network import CtcNetwork, Frontend
+    from kdcompress.students.base import Student
 
     AnyStudent = StudentConfig | WholeStudentConfig
 
-STUDENTS: dict[str, Callable[..., CtcNetwork]] = {
+STUDENTS: dict[str, Callable[..., Student]] = {
     "separable_conv": SeparableConvStudent,
     "cnn": CnnStudent,
     "chunked_conformer": ChunkedConformerStudent,
-    "full_context": FullContextStudent,
 }
-"""By the ``kind`` of a recipe's ``model`` section."""
+"""Those that stream, by the ``kind`` of a recipe's ``model`` section."""
+WHOLE_STUDENTS: dict[str, Callable[..., CtcNetwork]] = {"full_context": FullContextStudent}
+"""Those that take whole inputs."""
 
 
 def build_student(config: AnyStudent, frontend: Frontend, num_tokens: int) -> CtcNetwork:
@@ -34,4 +36,4 @@ def build_student(config: AnyStudent, frontend: Frontend, num_tokens: int) -> Ct
         frontend: raw inputs -> features; becomes part of the student.
         num_tokens: size of the vocabulary, blank included.
     """
-    return STUDENTS[config.kind](config, frontend, num_tokens)
+    return {**STUDENTS, **WHOLE_STUDENTS}[config.kind](config, frontend, num_tokens)
