@@ -26,7 +26,7 @@ TAUGHT = {
 """Students and who teaches them here; where sentences are stored, any teacher can have said them."""
 MILLIONS = {
     "lines-labels": (0.9, 1.2),
-    "lines-crnn": (1.2, 2.2),
+    "lines-crnn": (0.9, 1.4),
     "lines-conventional": (2.0, 3.2),
     "lines-oracle": (3.5, 5.5),
     "pairs-labels": (2.0, 3.5),

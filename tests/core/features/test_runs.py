@@ -165,7 +165,7 @@ def test_a_teacher_that_hears_recordings_is_refused(recipe_of, tmp_path):
 
 
 def test_what_takes_recordings_alone_says_so(feature_runs, features, tmp_path):
-    with pytest.raises(ExportError, match="is of task features, whose inputs no bundle takes yet"):
+    with pytest.raises(ExportError, match="is of task features, whose inputs no bundle takes:"):
         source_from_run(feature_runs["student"])
     with pytest.raises(ManifestError, match="its items are frames of features, which no bundle takes"):
         plan_manifest("dev", features["dev"])
