@@ -7,22 +7,38 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kdcompress_evaluation.decoding import Decoding
     from kdcompress_evaluation.options import EvalOptions
-    from kdcompress_evaluation.pipeline import evaluate, recognise_shard
-    from kdcompress_evaluation.reuse import Rederive, rederive
+    from kdcompress_evaluation.pipeline import evaluate, evaluate_tasks, recognise_shard
+    from kdcompress_evaluation.reuse import Rederive, rederive, rederive_tasks
+    from kdcompress_evaluation.several import Report
     from kdcompress_evaluation.side_by_side import compare
     from kdcompress_evaluation.summary import Summary
 
-__all__ = ["Decoding", "EvalOptions", "Rederive", "Summary", "compare", "evaluate", "recognise_shard", "rederive"]
+__all__ = [
+    "Decoding",
+    "EvalOptions",
+    "Rederive",
+    "Report",
+    "Summary",
+    "compare",
+    "evaluate",
+    "evaluate_tasks",
+    "recognise_shard",
+    "rederive",
+    "rederive_tasks",
+]
 
 _HOMES = {
     "Decoding": "decoding",
     "EvalOptions": "options",
     "Rederive": "reuse",
+    "Report": "several",
     "Summary": "summary",
     "compare": "side_by_side",
     "evaluate": "pipeline",
+    "evaluate_tasks": "pipeline",
     "recognise_shard": "pipeline",
     "rederive": "reuse",
+    "rederive_tasks": "reuse",
 }
 
 

@@ -13,7 +13,7 @@ from kdcompress_evaluation.errors import BudgetError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-METRICS = ("wer", "cer", "ser", "chrf", "bleu")
+METRICS = ("wer", "cer", "ser", "chrf", "bleu", "copied")
 """Metrics that can be bounded, alone or, behind a ``d``, as the difference to the baseline."""
 _BYTES = {"": 1.0, "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30}
 _UNITS: Mapping[str, Mapping[str, float]] = {
@@ -48,7 +48,10 @@ class Figure:
 
 def _rates() -> Mapping[str, Figure]:
     """The metrics and their differences: the cautious end of the interval counts."""
-    titles = ("word error rate", "character error rate", "lines or utterances not exactly right", "chrF", "BLEU")
+    titles = (
+        "word error rate", "character error rate", "lines or utterances not exactly right", "chrF", "BLEU",
+        "output words that stand in the source",
+    )  # fmt: skip
     found = {}
     for name, title in zip(METRICS, titles, strict=True):
         lower = name not in {"chrf", "bleu"}
@@ -84,16 +87,20 @@ FIGURES: Mapping[str, Figure] = {
     "paced_p95": Figure("milliseconds", "computing a chunk that comes in real time, 95th percentile", "20ms"),
     "paced_p99": Figure("milliseconds", "computing a chunk that comes in real time, 99th percentile", "30ms"),
     "final": Figure("milliseconds", "from the end of the input to the result, 95th percentile", "50ms"),
+    "whole": Figure("milliseconds", "computing a whole line, sentence or recording, 95th percentile", "20ms"),
+    "rate": Figure("count", "lines, sentences or recordings a second, one thread, one at a time", "100", most=False),
     "cold": Figure("milliseconds", "from the first import to the first token", "300ms"),
     "rtf": Figure("times", "computing time over audio time, one thread", "0.1"),
     "speed": Figure("times", "as fast as the baseline: the lower end of the interval", "2x", most=False),
-    "macs": Figure("large", "multiply-accumulates for a second of audio", "100M"),
+    "macs": Figure("large", "multiply-accumulates for a second of audio, or for a line or sentence", "100M"),
     "rss": Figure("bytes", "peak resident memory of a process that streams", "150MB"),
     "steady": Figure("bytes", "resident memory after streaming for a while", "120MB"),
     "failures": Figure("count", "utterances that could not be recognised", "0"),
     "empty": Figure("count", "utterances with words for which nothing was recognised", "5"),
 }
 """Everything that a budget may bound, by name."""
+CHUNKED = frozenset({"p50", "p95", "p99", "max", "paced_p50", "paced_p95", "paced_p99", "rtf", "dstream"})
+"""Figures of inputs that come in chunks against the clock: those of audio."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from kdcompress_evaluation import words
-from kdcompress_evaluation.pareto import is_paced, latency
 from kdcompress_evaluation.extremes import diff_of
+from kdcompress_evaluation.pareto import is_paced, latency
 from kdcompress_evaluation.scoring import NORMALISERS
 from kdcompress_evaluation.tasks import TASKS
 from kdcompress_runtime.errors import OptionsError

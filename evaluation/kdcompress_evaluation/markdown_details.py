@@ -6,8 +6,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from kdcompress_evaluation import words
-from kdcompress_evaluation.markdown_text import code, diff, moved, rate, table, text
 from kdcompress_evaluation.extremes import diff_of
+from kdcompress_evaluation.markdown_text import code, diff, moved, rate, table, text
 from kdcompress_evaluation.scoring import NORMALISERS
 from kdcompress_evaluation.tasks import TASKS, TEXT
 

@@ -31,14 +31,15 @@ class EvalOptions:
         BudgetError: the budget cannot be read.
     """
 
-    baseline: str | None = None
-    """Variant or bundle that others are compared with; the first bundle (its float32) when left out."""
+    baseline: str | tuple[str, ...] | None = None
+    """Variant or bundle that others are compared with, of each task one at most; where none is named, the first bundle
+    (its float32)."""
     precisions: str = "default"
     """``default`` (what each bundle loads by itself), ``all``, or one precision by name."""
     decoding: Decoding = field(default_factory=Decoding)
     """Decoder of every variant; left out, each bundle's own."""
-    normaliser: str = "plain"
-    """Key of ``scoring.NORMALISERS``."""
+    normaliser: str = ""
+    """Key of ``scoring.NORMALISERS``; empty: that of the task, ``tasks.Task.normaliser``."""
     budget: str = ""
     """Bounds to hold, as ``budget.parse_budget`` reads them."""
     candidates: tuple[str, ...] = ()
@@ -76,6 +77,13 @@ class EvalOptions:
     device_note: str = ""
     """Words of the user about the machine, for the report."""
 
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Names of baselines."""
+        if isinstance(self.baseline, str):
+            return (self.baseline,)
+        return self.baseline or ()
+
     def __post_init__(self) -> None:
         for name, least in _LOWEST.items():
             if not getattr(self, name) >= least:
@@ -84,6 +92,6 @@ class EvalOptions:
             raise OptionsError(f"tolerance is a fraction (0.005 is half a point), found {self.tolerance}")
         if self.timeout_seconds is not None and not self.timeout_seconds > 0:
             raise OptionsError(f"timeout_seconds must be more than 0, found {self.timeout_seconds}")
-        if self.normaliser not in NORMALISERS:
+        if self.normaliser and self.normaliser not in NORMALISERS:
             raise OptionsError(f"normaliser {self.normaliser!r} is unknown; choose one of {', '.join(NORMALISERS)}")
         parse_budget(self.budget)

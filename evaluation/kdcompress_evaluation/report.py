@@ -46,6 +46,8 @@ def write_reports(report: Report, output: Path) -> None:
     if len(report.tasks) == 1:
         write_report(report.tasks[0], output)
         return
+    for summary in report.tasks:
+        write_text(output / summary.run.task / "report.json", summary.dumps())
     write_text(output / "report.json", report.dumps())
     write_text(output / "report.csv", render_csv_of(report.tasks))
     write_text(output / "report.md", render_markdown_of(report))
@@ -57,7 +59,7 @@ def render_html(summary: Summary) -> str:
 
     Recordings and images of the utterances shown are read from where the rows say they lie, and put into the page.
     """
-    return render_html_of(Report(summary.headline, (summary,)))
+    return render_html_of(Report.of(summary))
 
 
 def render_html_of(report: Report) -> str:

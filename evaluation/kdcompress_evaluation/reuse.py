@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdcompress_evaluation.bounds import budget_of
 from kdcompress_evaluation.broken import BROKEN
 from kdcompress_evaluation.budget import parse_budget
 from kdcompress_evaluation.derive import read_plan, summarise
@@ -12,16 +14,17 @@ from kdcompress_evaluation.errors import RowsError
 from kdcompress_evaluation.overlap import OVERLAPS
 from kdcompress_evaluation.plan import find_candidates
 from kdcompress_evaluation.records import dumps, to_json, write_text
-from kdcompress_evaluation.report import write_report
+from kdcompress_evaluation.report import write_report, write_reports
 from kdcompress_evaluation.rows import ROWS, RUN, row_identity, rows_files, rows_path
 from kdcompress_evaluation.scoring import NORMALISERS
+from kdcompress_evaluation.several import Report, collect
 from kdcompress_evaluation.speed.record import SPEED
+from kdcompress_evaluation.tasks import TASKS
 from kdcompress_evaluation.variants import find_baseline
 from kdcompress_runtime.errors import OptionsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from kdcompress_evaluation.summary import RunInfo, Summary
 
@@ -33,8 +36,8 @@ MEASURED = (SPEED, BROKEN, OVERLAPS)
 class Rederive:
     """What to change when a report is derived again; ``None`` and empty: as it was."""
 
-    baseline: str | None = None
-    """Variant that the others are compared with."""
+    baseline: str | tuple[str, ...] | None = None
+    """Variant that the others are compared with; of each task one at most."""
     budget: str = ""
     """Bounds to hold."""
     candidates: tuple[str, ...] = ()
@@ -45,6 +48,42 @@ class Rederive:
     """Key of ``scoring.NORMALISERS``."""
     device_note: str = ""
     """Words about the machine."""
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Names of baselines."""
+        return (self.baseline,) if isinstance(self.baseline, str) else self.baseline or ()
+
+
+def rederive_tasks(reports: Sequence[Path], output: Path, changes: Rederive | None = None) -> Report:
+    """Do as ``rederive`` with reports of any number of tasks, task by task.
+
+    Raises:
+        RowsError, OptionsError, BudgetError: see ``rederive``.
+    """
+    changes = changes or Rederive()
+    tasks = [task for task in TASKS if (reports[0] / task / ROWS / RUN).is_file()]
+    if (reports[0] / ROWS / RUN).is_file() or not tasks:
+        return Report.of(rederive(reports, output, changes))
+    summaries = []
+    for task in tasks:
+        run = _change(_merge_runs([report / task for report in reports]), _own(changes, task, reports[0]))
+        summaries.append(_rederive([report / task for report in reports], output / task, run))
+    found = collect(summaries)
+    write_reports(found, output)
+    return found
+
+
+def _own(changes: Rederive, task: str, report: Path) -> Rederive:
+    """What of the changes is meant for one task of several: names that it has, bounds that it has figures for."""
+    variants = read_plan(report / task).variants
+    known = {name for v in variants for name in (v.name, v.bundle_name, Path(v.bundle_path).stem)}
+    return replace(
+        changes,
+        baseline=tuple(name for name in changes.baselines if name in known) or None,
+        budget=budget_of(changes.budget, task),
+        candidates=tuple(name for name in changes.candidates if name in known),
+    )
 
 
 def rederive(reports: Sequence[Path], output: Path, changes: Rederive | None = None) -> Summary:
@@ -62,14 +101,20 @@ def rederive(reports: Sequence[Path], output: Path, changes: Rederive | None = N
         RowsError: rows are missing, of another version, or of other manifests.
         OptionsError, BudgetError: a change that cannot be made.
     """
-    changes = changes or Rederive()
-    run = _change(_merge_runs(reports), changes)
+    summary = _rederive(reports, output, _change(_merge_runs(reports), changes or Rederive()))
+    write_report(summary, output)
+    return summary
+
+
+def _rederive(reports: Sequence[Path], output: Path, run: RunInfo) -> Summary:
+    """Bring the rows together and derive."""
     for report in reports:
         if report.resolve() != output.resolve():
             for variant in read_plan(report).variants:
                 copy_rows(report, variant.name, output, variant.name, run)
             copy_measured(report, output)
-    return derive_into(output, run)
+    write_text(output / ROWS / RUN, dumps(run))
+    return summarise(output)
 
 
 def _merge_runs(reports: Sequence[Path]) -> RunInfo:
@@ -107,8 +152,10 @@ def derive_into(output: Path, run: RunInfo) -> Summary:
 
 def _change(run: RunInfo, changes: Rederive) -> RunInfo:
     new: dict[str, Any] = {}
-    if changes.baseline is not None:
-        new["baseline"] = find_baseline(run.variants, changes.baseline).name
+    if len(changes.baselines) > 1:
+        raise OptionsError(f"several baselines of one task ({', '.join(changes.baselines)}); name one for each task")
+    for name in changes.baselines:
+        new["baseline"] = find_baseline(run.variants, name).name
     if changes.budget:
         parse_budget(changes.budget)
         new["budget"] = changes.budget

@@ -22,13 +22,18 @@ from typing import Any
 from kdcompress_evaluation.errors import RowsError
 from kdcompress_evaluation.records import write_text
 from kdcompress_evaluation.rows import Row
+from kdcompress_evaluation.several import Report
 from kdcompress_evaluation.summary import SCHEMA, Summary
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 """Draft 2020-12; a name, nothing is fetched."""
 FOLDER = Path(__file__).parent / "schemas"
 """Where the published files lie."""
-PUBLISHED = {"report": (Summary, "report.json of kdcompress eval"), "row": (Row, "One line of rows/*.jsonl")}
+PUBLISHED = {
+    "report": (Summary, "report.json of kdcompress eval"),
+    "tasks": (Report, "report.json of kdcompress eval on several tasks"),
+    "row": (Row, "One line of rows/*.jsonl"),
+}
 """Class and title of each published schema, by the stem of its file."""
 _PLAIN: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
@@ -61,7 +66,7 @@ def schema_of(kind: type, *, title: str, identifier: str) -> dict[str, Any]:
 
 
 def render(name: str) -> str:
-    """Return the text of a published schema, ``report`` or ``row``."""
+    """Return the text of a published schema, one of ``PUBLISHED``."""
     kind, title = PUBLISHED[name]
     content = schema_of(kind, title=title, identifier=f"urn:kdcompress:{name}:{SCHEMA}")
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
@@ -73,7 +78,7 @@ def schema_path(name: str) -> Path:
 
 
 def read_schema(name: str) -> dict[str, Any]:
-    """Return a published schema, ``report`` or ``row``.
+    """Return a published schema, one of ``PUBLISHED``.
 
     Raises:
         RowsError: there is none of that name, or its file is missing.

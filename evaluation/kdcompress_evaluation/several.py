@@ -11,7 +11,7 @@ from kdcompress_evaluation.pareto import is_paced, latency
 from kdcompress_evaluation.records import dumps
 
 # The JSON reader resolves these annotations when it runs, so they are imported for real.
-from kdcompress_evaluation.summary import SCHEMA, Summary
+from kdcompress_evaluation.summary import SCHEMA, BrokenVariant, Summary
 from kdcompress_evaluation.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -30,6 +30,16 @@ class Report:
     """Each as in a report of its own, with its own baseline, verdict and choice."""
     schema: int = SCHEMA
     """Version of this format."""
+
+    @classmethod
+    def of(cls, summary: Summary) -> Report:
+        """A report of one task."""
+        return cls(summary.headline, (summary,))
+
+    @property
+    def broken(self) -> tuple[BrokenVariant, ...]:
+        """Variants of any task that could not be evaluated, or gave up half way."""
+        return tuple(one for summary in self.tasks for one in summary.broken)
 
     def dumps(self) -> str:
         """Return the content of ``report.json``."""
@@ -79,7 +89,7 @@ def collect(summaries: Sequence[Summary]) -> Report:
     order = list(TASKS)
     ordered = sorted(summaries, key=lambda summary: order.index(summary.run.task))
     if len(ordered) == 1:
-        return Report(ordered[0].headline, tuple(ordered))
+        return Report.of(ordered[0])
     told = " ".join(f"{TASKS[one.run.task].title}: {_result(one)}" for one in ordered)
     return Report(f"{len(ordered)} tasks, each decided by itself. {told}", tuple(ordered))
 

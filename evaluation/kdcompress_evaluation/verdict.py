@@ -217,6 +217,10 @@ def _final(variant: VariantSummary) -> Percentiles | None:
     return None if variant.speed is None else variant.speed.final
 
 
+def _whole(variant: VariantSummary) -> Percentiles | None:
+    return None if variant.speed is None else variant.speed.whole
+
+
 def _macs(variant: VariantSummary) -> float | None:
     return None if variant.speed is None or variant.speed.work is None else variant.speed.work.macs
 
@@ -232,6 +236,8 @@ _MEASURED: Mapping[str, Callable[[VariantSummary], float | None]] = {
     "final": _percentile(_final, "p95"),
     "cold": lambda v: None if v.footprint.cold_start is None else v.footprint.cold_start.total,
     "rtf": lambda v: None if v.speed is None else v.speed.rtf_total,
+    "whole": _percentile(_whole, "p95"),
+    "rate": lambda v: None if v.speed is None else v.speed.per_second,
     "macs": _macs,
     "rss": lambda v: None if v.footprint.memory is None else v.footprint.memory.peak,
     "steady": lambda v: None if v.footprint.memory is None else v.footprint.memory.steady,

@@ -23,7 +23,7 @@ from kdcompress.commands.options import (
 from kdcompress_runtime.errors import OptionsError
 
 if TYPE_CHECKING:
-    from kdcompress_evaluation import Decoding, Summary
+    from kdcompress_evaluation import Decoding, Report, Summary
 
 app = typer.Typer()
 
@@ -40,7 +40,14 @@ BudgetOption = Annotated[
     ),
 ]
 SpeedOption = Annotated[bool, typer.Option("--speed/--no-speed", help="Measure speed, memory and cold start.")]
-NormaliserOption = Annotated[str | None, typer.Option("--normaliser", help="Rule by which texts are made comparable.")]
+NormaliserOption = Annotated[
+    str | None,
+    typer.Option(
+        "--normaliser",
+        help="Rule by which texts are made comparable: plain (speech), nocase (text lines), case, alnum; left out, "
+        "that of the task.",
+    ),
+]
 
 
 @app.command("eval")
@@ -60,7 +67,9 @@ def evaluate_command(
     rows: Annotated[
         Path | None, typer.Option("--rows", metavar="REPORT", help="Recognise nothing: derive this report again.")
     ] = None,
-    baseline: Annotated[str | None, typer.Option(help="Variant that the others are compared with.")] = None,
+    baseline: Annotated[
+        list[str] | None, typer.Option(help="Variant that the others are compared with; one for each task.")
+    ] = None,
     budget: BudgetOption = "",
     candidate: Annotated[
         list[str] | None,
@@ -100,23 +109,25 @@ def evaluate_command(
     blank_penalty: BlankOption = None,
 ) -> None:
     """Report accuracy against size and latency, and whether it may ship: HTML, Markdown, JSON, CSV and the raw rows."""
-    from kdcompress_evaluation import EvalOptions, Rederive, evaluate, recognise_shard, rederive
+    from kdcompress_evaluation import EvalOptions, Rederive, evaluate_tasks, recognise_shard, rederive_tasks
 
     command = shlex.join(["kdcompress", *sys.argv[1:]])
     if rows is not None:
         if manifest or shard or anchor:
             raise OptionsError("--rows derives from what was recognised; leave out --manifest, --shard and --anchor")
-        changes = Rederive(baseline, budget, tuple(candidate or ()), tuple(slice_by or ()), normaliser, device_note)
+        changes = Rederive(
+            tuple(baseline or ()), budget, tuple(candidate or ()), tuple(slice_by or ()), normaliser, device_note
+        )
         target = output or rows
-        _finish(rederive([rows, *(systems or [])], target, changes), target)
+        _finish(rederive_tasks([rows, *(systems or [])], target, changes), target)
         return
     if not manifest or output is None:
         raise OptionsError("name at least one --manifest NAME=FILE and the folder of the report, -o REPORT")
     options = EvalOptions(
-        baseline=baseline,
+        baseline=tuple(baseline or ()),
         precisions=precision,
         decoding=_decoding(decoder, beam_width, lm, alpha, beta, blank_penalty),
-        normaliser=normaliser or EvalOptions.normaliser,
+        normaliser=normaliser or "",
         budget=budget,
         candidates=tuple(candidate or ()),
         anchors=tuple(anchor or ()),
@@ -142,8 +153,8 @@ def evaluate_command(
             )
             console.info(f"shard {shard}: {found} rows in {output / 'rows'}; eval without --shard makes the report")
             return
-        summary = evaluate(systems or [], _manifests(manifest), output, options, progress)
-    _finish(summary, output)
+        report = evaluate_tasks(systems or [], _manifests(manifest), output, options, progress)
+    _finish(report, output)
 
 
 @app.command("compare")
@@ -165,7 +176,7 @@ def compare_command(
 
     options = EvalOptions(
         precisions=precision,
-        normaliser=normaliser or EvalOptions.normaliser,
+        normaliser=normaliser or "",
         budget=budget,
         speed_utterances=EvalOptions.speed_utterances if speed else 0,
         command=shlex.join(["kdcompress", *sys.argv[1:]]),
@@ -184,25 +195,28 @@ def compare_command(
     _leave(summary)
 
 
-def _finish(summary: Summary, output: Path) -> None:
+def _finish(report: Report, output: Path) -> None:
     """Say what came out, where it is, and leave with the exit code that it deserves."""
-    console.stdout().print(summary.headline, markup=False)
-    if summary.verdict is not None:
-        console.stdout().print(summary.verdict.sentence, markup=False)
-    if summary.failure_count:
-        console.info(
-            f"not recognised: {summary.failure_count} utterance(s); their words count as errors, see the report"
-        )
+    for summary in report.tasks:
+        task = f"{summary.run.task}: " if len(report.tasks) > 1 else ""
+        console.stdout().print(f"{task}{summary.headline}", markup=False)
+        if summary.verdict is not None:
+            console.stdout().print(f"{task}{summary.verdict.sentence}", markup=False)
+        if summary.failure_count:
+            many = f"{summary.failure_count} utterance(s)"
+            console.info(f"{task}not recognised: {many}; their words count as errors, see the report")
     console.stdout().print(str(output / "report.html"), markup=False)
-    _leave(summary)
+    _leave(*report.tasks)
 
 
-def _leave(summary: Summary) -> None:
-    for broken in summary.broken:
-        console.error(f"{broken.name}: {broken.reason}")
-    if summary.verdict is not None and summary.verdict.ships is None:
+def _leave(*summaries: Summary) -> None:
+    broken = [one for summary in summaries for one in summary.broken]
+    for one in broken:
+        console.error(f"{one.name}: {one.reason}")
+    verdicts = [summary.verdict for summary in summaries if summary.verdict is not None]
+    if any(verdict.ships is None for verdict in verdicts):
         raise typer.Exit(CHECK_FAILED)
-    if summary.broken and summary.verdict is None:
+    if broken and not verdicts:
         raise typer.Exit(FAILED)
 
 

@@ -11,8 +11,11 @@ from kdcompress_evaluation.errors import PredictionsError
 from kdcompress_evaluation.systems.base import Item, LiveStream, Recognised, no_stream
 from kdcompress_evaluation.variants import VariantInfo
 from kdcompress_runtime.errors import OptionsError
+from kdcompress_runtime.manifest import read_manifest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from kdcompress_evaluation.decoding import Decoding
 
 SUFFIX = ".jsonl"
@@ -92,6 +95,20 @@ class Predictions:
     def open_stream(self, *, endpoints: bool = False) -> LiveStream:  # noqa: ARG002 - there is no stream
         """See ``System``."""
         raise OptionsError(no_stream())
+
+
+def knows(info: VariantInfo, manifests: Mapping[str, Path]) -> bool:
+    """Whether the file holds a text for any line of the manifests, given by name.
+
+    Raises:
+        PredictionsError, ManifestError: a file is missing or broken.
+    """
+    texts = read_predictions(Path(info.bundle_path))
+    return any(
+        (name, entry.id) in texts or ("", entry.id) in texts
+        for name, path in manifests.items()
+        for entry in read_manifest(path)
+    )
 
 
 def read_predictions(path: Path) -> dict[tuple[str, str], str]:

@@ -91,9 +91,9 @@ def test_an_input_that_the_runtime_cannot_feed_is_refused_in_its_words(bundle: P
     text = (bundle / "bundle.json").read_text(encoding="utf-8")
     row = json.loads(text)
     del row["checksum"]
-    row["input"]["kind"] = "image"
+    row["input"]["kind"] = "video"
     (bundle / "bundle.json").write_text(json.dumps(row), encoding="utf-8")
-    with pytest.raises(BundleError, match="input kind 'image' is unknown; this runtime feeds pcm"):
+    with pytest.raises(BundleError, match="input kind 'video' is unknown; this runtime feeds pcm"):
         plan_variants([bundle])
 
 
