@@ -27,6 +27,7 @@ class FeaturesConfig(Settings):
     task: ClassVar[Literal["features"]] = "features"
     measure: ClassVar[str] = "s"
     longest: ClassVar[float] = 30.0
+    counted_by: ClassVar[tuple[str, ...]] = ()
     augments: ClassVar[frozenset[str]] = frozenset({"lead_in_s", "speed", "spec"})
 
     kind: Literal["features"] = "features"

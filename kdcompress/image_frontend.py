@@ -29,6 +29,7 @@ class ImageConfig(Settings):
     task: ClassVar[Literal["scene_text"]] = "scene_text"
     measure: ClassVar[str] = "columns"
     longest: ClassVar[float] = 2000.0
+    counted_by: ClassVar[tuple[str, ...]] = ("height",)
     augments: ClassVar[frozenset[str]] = frozenset({"image", "spec"})
 
     kind: Literal["image"] = "image"

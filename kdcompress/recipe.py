@@ -134,6 +134,7 @@ class LogMelConfig(Settings):
     task: ClassVar[Literal["speech"]] = "speech"
     measure: ClassVar[str] = "s"
     longest: ClassVar[float] = 30.0
+    counted_by: ClassVar[tuple[str, ...]] = ()
     augments: ClassVar[frozenset[str]] = frozenset({"lead_in_s", "speed", "gain_db", "noise", "spec"})
 
     kind: Literal["log_mel"] = "log_mel"
@@ -186,7 +187,8 @@ AnyFrontend = Annotated[
     Discriminator(_frontend_kind),
 ]
 """Each says which ``task`` it is for, how its inputs are counted and called (``units_per_second``, ``measure``), how
-long they may be (``longest``), what of ``augment`` changes them, and their ``sample_rate``, if they are audio."""
+long they may be (``longest``), which of its fields decide how many units an item has (``counted_by``; stored labels are
+about these), what of ``augment`` changes them, and their ``sample_rate``, if they are audio."""
 LONGEST = {
     kind.model_fields["kind"].default: kind.longest
     for kind in (LogMelConfig, FeaturesConfig, ImageConfig, TokensConfig)

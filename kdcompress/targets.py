@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from kdcompress.bridge.fitting import fitted_texts
 from kdcompress.model_settings import StudentConfig
 from kdcompress.teachers.ensemble import Situation
 from kdcompress.teachers.teacher import dev_errors
@@ -35,13 +36,22 @@ class Source:
 
     def answer(self, heard: Heard, items: Tensor | None = None) -> TeacherSignals:
         """What the teacher says of the batch, or of the items given, in the student's frames and tokens."""
-        lens = heard.frame_lens if items is None else heard.frame_lens[items]
+        chosen = slice(None) if items is None else items
         if items is not None:
-            return self.bridge(self.teacher.answer(heard, items), lens)
-        key = self.info.source
-        if key not in heard.answers:
-            heard.answers[key] = self.teacher.answer(heard)
-        return self.bridge(heard.answers[key], lens)
+            said = self.teacher.answer(heard, items)
+        else:
+            key = self.info.source
+            if key not in heard.answers:
+                heard.answers[key] = self.teacher.answer(heard)
+            said = heard.answers[key]
+        lens = heard.frame_lens[chosen]
+        found = self.bridge(said, lens)
+        if found.hypotheses is None:
+            return found
+        left = fitted_texts(found.hypotheses, lens, heard.labels[chosen], heard.label_lens[chosen])
+        self.bridge.tally.too_long += left.too_long
+        self.bridge.tally.references += left.references
+        return replace(found, hypotheses=left.hypotheses)
 
 
 def targets_of(

@@ -30,6 +30,7 @@ class TokensConfig(Settings):
     task: ClassVar[Literal["translation"]] = "translation"
     measure: ClassVar[str] = "tokens"
     longest: ClassVar[float] = 200.0
+    counted_by: ClassVar[tuple[str, ...]] = ("symbols",)
     augments: ClassVar[frozenset[str]] = frozenset({"spec"})
 
     kind: Literal["tokens"] = "tokens"

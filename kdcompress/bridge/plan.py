@@ -72,7 +72,9 @@ def plan_tokens(
         characters = spelled_characters(its, mine, found)
         sentences = (characters_sentence(found), *dropped_sentences(found, found.lacking))
         return TokenPlan("characters", sentences, characters=characters, texts=texts)
-    return TokenPlan("texts", (texts_sentence(student.units, teacher.units),), texts=texts)
+    return TokenPlan(
+        "texts", (texts_sentence(student.units, teacher.units, searched="log_probs" in teacher.gives),), texts=texts
+    )
 
 
 def _same_labels(student: StudentSide, teacher: TeacherInfo) -> bool:

@@ -37,9 +37,11 @@ def characters_sentence(found: Fates) -> str:
     )
 
 
-def texts_sentence(student: Units, teacher: Units) -> str:
-    """Say that texts alone are left."""
+def texts_sentence(student: Units, teacher: Units, *, searched: bool) -> str:
+    """Say that texts alone are left; ``searched`` for those of a search here, or else its own."""
     units = f"other {teacher} than the student's" if student == teacher else f"{teacher}, and the student's {student}"
+    if not searched:
+        return f"its texts are in {units}: they are written in the student's tokens"
     return f"its tokens are {units}: the {SIZE} best texts of its search are learned from, and no frames"
 
 

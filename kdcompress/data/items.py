@@ -212,13 +212,10 @@ class _Survey:
 
     def _item(self, entry: ManifestEntry, number: int) -> Item | None:
         """Return the item of an entry; None for one to leave out."""
-        if entry.kind != self.kind:
-            raise ManifestError(
-                f"{self.manifest}, item {entry.id}: is {entry.kind}, and the task of the recipe takes {self.kind}; "
-                "change task and frontend, or the manifest"
-            )
+        check_kind(entry, self.kind, self.manifest)
         labels = self.encode(entry.text, where=f"{self.manifest}, item {entry.id}")
-        duration = self.seconds(entry) if entry.duration is None else entry.duration
+        told = entry.duration if self.limits.measure == "s" else None  # the seconds of a line measure nothing else
+        duration = self.seconds(entry) if told is None else told
         length = round(duration * self.limits.units_per_second)
         item = Item(entry, number, labels, length, self.limits.units(frames_needed(labels)))
         problem = _problem(item, duration, self.limits)
@@ -228,6 +225,19 @@ class _Survey:
             return None
         remedy = "correct the manifest, or set data.on_unusable to skip"
         raise type(problem)(f"{self.manifest}, item {entry.id}: {problem}; {remedy}")
+
+
+def check_kind(entry: ManifestEntry, kind: str, manifest: Path) -> None:
+    """Refuse an entry whose input is of another kind than a task takes.
+
+    Raises:
+        ManifestError: it is.
+    """
+    if entry.kind != kind:
+        raise ManifestError(
+            f"{manifest}, item {entry.id}: is {entry.kind}, and the task of the recipe takes {kind}; "
+            "change task and frontend, or the manifest"
+        )
 
 
 def _problem(item: Item, duration: float, limits: Limits) -> Exception | None:

@@ -42,6 +42,8 @@ class Task:
     the next start finds what one pass over a long manifest told."""
     evaluation_batches: Callable[..., Iterator[Batch]]
     """``(items, recipe, rates=())``: every item once, not augmented; for teachers at other sample rates, too."""
+    inputs: str = "audio"
+    """``ManifestEntry.kind`` of its items."""
     resolved: Callable[[Recipe, Sequence[AnyFrontend]], Recipe] = as_it_is
     """``(recipe, frontends of the teachers and of the start)``: the recipe with what only the data can tell of its
     inputs; the run keeps it."""
@@ -49,8 +51,8 @@ class Task:
 
 TASKS = {
     "speech": Task(TrainingBatches, speech_items, evaluation_batches),
-    "features": Task(FeatureBatches, feature_items, feature_evaluation_batches),
-    "scene_text": Task(LineBatches, line_items, line_evaluation_batches),
-    "translation": Task(SentenceBatches, sentence_items, sentence_evaluation_batches, with_source_table),
+    "features": Task(FeatureBatches, feature_items, feature_evaluation_batches, "features"),
+    "scene_text": Task(LineBatches, line_items, line_evaluation_batches, "image"),
+    "translation": Task(SentenceBatches, sentence_items, sentence_evaluation_batches, "text", with_source_table),
 }
 """By the ``task`` of a recipe."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from kdcompress.data.batch import collate
-from kdcompress.data.items import Item
+from kdcompress.data.items import Item, check_kind
 from kdcompress.data.task import TASKS
 from kdcompress.data.text import Encoder, wording
-from kdcompress.errors import MismatchError
 from kdcompress.hearing import Heard
+from kdcompress.labels.hearing import as_heard_by, length_of
 from kdcompress.labels.kinds.base import Reference
 from kdcompress_runtime.errors import AudioError, InputError
 
@@ -60,7 +60,7 @@ class Answers:
         found = dict.fromkeys((place for place, _ in entries), UNUSABLE)
         for batch, said in self.said(entries):
             reference = Reference(batch.labels, batch.label_lens, self.teacher.info.vocabulary.blank_id)
-            rows = zip(_lengths(batch), said.frame_lens.tolist(), self.kind.encode(said, reference), strict=True)
+            rows = zip(self._lengths(batch), said.frame_lens.tolist(), self.kind.encode(said, reference), strict=True)
             found |= {place: (length, frames, arrays) for (place, length), frames, arrays in rows}
             between()
         return list(found.values())
@@ -75,32 +75,47 @@ class Answers:
 
     def _items(self, entries: Sequence[tuple[int, ManifestEntry]]) -> list[Item]:
         rate = as_heard_by(self.teacher, self.recipe).frontend.units_per_second
+        told = self.recipe.frontend.measure == "s"
         encode = Encoder(self.teacher.info.vocabulary, self.teacher.info.units)
         needed = self.kind.needs_reference
         items = []
         for place, entry in entries:
-            if entry.duration is None or not self._too_long(entry.duration, entry):
+            self._check_kind(entry)
+            if entry.duration is None or not (told and self._too_long(entry.duration, entry)):
                 where = f"{self.recipe.data.train}, item {entry.id}"
                 labels = encode(entry.text, where=where) if needed else ()
                 items.append(Item(entry, place, labels, round((entry.duration or 0) * rate), 0))
         return items
 
-    def _too_long(self, seconds: float, entry: ManifestEntry) -> bool:
+    def _check_kind(self, entry: ManifestEntry) -> None:
+        """Refuse an entry that the teacher cannot hear; one that reads texts looks at nothing else."""
+        if not self.teacher.info.text_units:
+            check_kind(entry, TASKS[self.recipe.task].inputs, self.recipe.data.train)
+
+    def _too_long(self, length: float, entry: ManifestEntry) -> bool:
         """Whether to leave an item out."""
-        longest = self.recipe.longest
-        if seconds <= longest:
+        longest, measure = self.recipe.longest, self.recipe.frontend.measure
+        if length <= longest:
             return False
         if self.recipe.data.on_unusable == "skip":
             return True
-        raise AudioError(
-            f"{self.recipe.data.train}, item {entry.id}: {seconds:.1f} s is longer than data.max_duration "
-            f"{longest:.1f} s; correct the manifest, or set data.on_unusable to skip"
+        raise (AudioError if self.recipe.task == "speech" else InputError)(
+            f"{self.recipe.data.train}, item {entry.id}: {length:.1f} {measure} is longer than data.max_duration "
+            f"{longest:.1f} {measure}; correct the manifest, or set data.on_unusable to skip"
         )
+
+    def _lengths(self, batch: Batch) -> list[tuple[int, float]]:
+        """Place and length of each item."""
+        places = batch.items.tolist()
+        return [(place, length_of(batch, row, self.teacher)) for row, place in enumerate(places)]
 
     def _batches(self, items: Sequence[Item]) -> Iterator[Batch]:
         """Items as the teacher hears them, longest together."""
         if self.teacher.info.text_units:
             yield from text_batches(items, self.recipe.train.batch_size)
+            return
+        if self.teacher.reads_sources:
+            yield from source_batches(items, self.recipe.train.batch_size)
             return
         recipe = as_heard_by(self.teacher, self.recipe)
         size = recipe.train.batch_size
@@ -135,41 +150,29 @@ class Answers:
 
 def text_batches(items: Sequence[Item], size: int) -> Iterator[Batch]:
     """Items for a teacher that hears nothing: their texts, shortest first."""
-    ordered = sorted(items, key=lambda item: len(item.entry.text))
-    for start in range(0, len(ordered), size):
-        part = ordered[start : start + size]
-        yield collate(
-            [np.zeros(0, np.float32)] * len(part),
-            [()] * len(part),
-            [item.entry.text for item in part],
-            [0] * len(part),
-            items=[item.number for item in part],
-            words=[wording(item.entry) for item in part],
-        )
+    for part in _parts(sorted(items, key=lambda item: len(item.entry.text)), size):
+        yield replace(_unheard(part), words=tuple(wording(item.entry) for item in part))
 
 
-def _lengths(batch: Batch) -> list[tuple[int, float]]:
-    """Place and length of each item: seconds, or input units where there is no audio."""
-    rate = batch.sample_rate or 1
-    return [(place, units / rate) for place, units in zip(batch.items.tolist(), batch.input_lens.tolist(), strict=True)]
+def source_batches(items: Sequence[Item], size: int) -> Iterator[Batch]:
+    """Items for a teacher that reads their sources as they are written, longest first."""
+    for part in _parts(sorted(items, key=lambda item: -len(item.entry.input)), size):
+        yield replace(_unheard(part), sources=tuple(item.entry.input for item in part))
 
 
-def as_heard_by(teacher: Teacher, recipe: Recipe) -> Recipe:
-    """Return the recipe with the teacher's sample rate, and nothing that changes an item.
+def _parts(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
 
-    Raises:
-        MismatchError: the teacher hears audio, and the items are none.
-    """
-    rate = teacher.info.sample_rate
-    if rate is not None and recipe.frontend.sample_rate is None:
-        raise MismatchError(
-            f"{teacher.info.source}: hears recordings, and task {recipe.task} has none; name a teacher of that task"
-        )
-    frontend = recipe.frontend if rate is None else recipe.frontend.model_copy(update={"sample_rate": rate})
-    augment = recipe.augment.model_copy(
-        update={"speed": (1.0,), "lead_in_s": (0.0, 0.0), "gain_db": (0.0, 0.0), "noise": None, "spec": None}
+
+def _unheard(items: Sequence[Item]) -> Batch:
+    """Items without inputs."""
+    return collate(
+        [np.zeros(0, np.float32)] * len(items),
+        [()] * len(items),
+        [item.entry.text for item in items],
+        [0] * len(items),
+        items=[item.number for item in items],
     )
-    return recipe.model_copy(update={"frontend": frontend, "augment": augment})
 
 
 def heard_alone(batch: Batch, recipe: Recipe) -> Heard:

@@ -20,10 +20,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kdcompress.hearing import Heard
-    from kdcompress.recipe import Recipe
+    from kdcompress.recipe import AnyFrontend, Recipe
     from kdcompress.teachers.ensemble import Combination
 
 REMEDY = "label each into a store of its own, and name the stores as teachers"
+
+
+def _counted(frontend: AnyFrontend | None) -> list[object]:
+    """What decides how many units an item has."""
+    return [] if frontend is None else [getattr(frontend, name) for name in frontend.counted_by]
 
 
 class CombinedTeacher(Teacher):
@@ -47,7 +52,10 @@ class CombinedTeacher(Teacher):
         for teacher in teachers:
             if "log_probs" not in teacher.info.gives:
                 raise LabelStoreError(f"{teacher.info.source}: gives no posteriors to combine; {REMEDY}")
+            if _counted(teacher.frontend) != _counted(teachers[0].frontend):
+                raise LabelStoreError(f"{first.source} and {teacher.info.source} read items differently; {REMEDY}")
         self.teachers, self.combine, self.recipe = tuple(teachers), combine, recipe
+        self.frontend = teachers[0].frontend
         infos = [teacher.info for teacher in teachers]
         looks = [info.lookahead for info in infos]
         decisive = "\n".join([combine.model_dump_json(), *(info.fingerprint for info in infos)])

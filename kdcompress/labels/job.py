@@ -11,13 +11,14 @@ from safetensors.torch import load_file
 
 from kdcompress.data.text import wordings
 from kdcompress.errors import LabelStoreError, RecipeError
-from kdcompress.labels.answers import Answers, as_heard_by
+from kdcompress.labels.answers import Answers
 from kdcompress.labels.combined import CombinedTeacher
 from kdcompress.labels.entries import survey
 from kdcompress.labels.folder import StoreFolder
+from kdcompress.labels.hearing import as_heard_by, heard_by, read_as_told
 from kdcompress.labels.kinds import label_kind
-from kdcompress.labels.plan import AUGMENTATION, Plan, told_of
-from kdcompress.labels.settings import CodebookLabels, TextLabels, TopKLabels
+from kdcompress.labels.plan import Plan, told_of
+from kdcompress.labels.settings import CodebookLabels, NbestLabels, TextLabels, TopKLabels
 from kdcompress.teachers.opening import open_teacher
 
 if TYPE_CHECKING:
@@ -69,19 +70,15 @@ def open_job(recipe: Recipe, output: Path, shard_items: int = SHARD_ITEMS, devic
     """
     teacher = _teacher(recipe)
     info = teacher.info
-    settings = recipe.label or (TextLabels(kind="units") if info.text_units else TopKLabels())
+    recipe = read_as_told(teacher, recipe)
+    settings = recipe.label or _suiting(info)
     _check(info, settings)
     entries = survey(recipe.data.train, shard_items)
     plan = Plan(
         teacher=told_of(info),
         labels=settings.model_dump(mode="json"),
         manifest={"fingerprint": entries.fingerprint, "items": entries.count},
-        heard={
-            "task": recipe.task,
-            "sample_rate": info.sample_rate,
-            "augmentation": AUGMENTATION,
-            "max_duration": recipe.longest,
-        },
+        heard=heard_by(teacher, recipe),
         shard_items=shard_items,
     )
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -95,10 +92,17 @@ def _teacher(recipe: Recipe) -> Teacher:
         raise RecipeError("there is nobody to label: name a teacher with --teacher, or in a distill section")
     teachers = [open_teacher(path, wordings(recipe.data.train)) for path in recipe.distill.teachers]
     for teacher in teachers:
-        teacher.check(as_heard_by(teacher, recipe))
+        teacher.check(as_heard_by(teachers[0], recipe))
     if len(teachers) == 1:
         return teachers[0]
     return CombinedTeacher(teachers, recipe.distill.combine, recipe)
+
+
+def _suiting(info: TeacherInfo) -> AnyLabels:
+    """What is kept of a teacher where the recipe does not say."""
+    if info.text_units:
+        return TextLabels(kind="units")
+    return NbestLabels(kind="nbest") if info.gives == {"hypotheses"} else TopKLabels()
 
 
 def _check(info: TeacherInfo, settings: AnyLabels) -> None:

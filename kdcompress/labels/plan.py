@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Version of the layout."""
-AUGMENTATION = "none: as in the manifest"
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,8 @@ class Plan:
     manifest: dict[str, Any]
     """``fingerprint`` over ids and texts, and ``items``."""
     heard: dict[str, Any]
-    """``task``, ``sample_rate`` of the teacher, ``augmentation``, and ``max_duration``: longer items are left out."""
+    """``task``, ``sample_rate`` of the teacher, ``augmentation``, and ``max_duration``: longer items are left out.
+    Where settings decide how many units an item has, ``frontend``; where source sentences are read, ``measure``."""
     shard_items: int
     """Entries of the manifest for each shard."""
     format: int = FORMAT

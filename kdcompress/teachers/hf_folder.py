@@ -64,8 +64,8 @@ def read_json(file: Path) -> dict[str, Any]:
     return row
 
 
-def find_weights(folder: Path) -> list[Path]:
-    """Return the weight files; only safetensors are read, which cannot run code.
+def find_weights(folder: Path, loader: str = "AutoModelForCTC") -> list[Path]:
+    """Return the weight files; only safetensors are read, which cannot run code. ``loader`` is named in a remedy.
 
     Raises:
         TeacherError: no weights, or pickled ones only, or a file is missing or named outside the folder.
@@ -78,7 +78,7 @@ def find_weights(folder: Path) -> list[Path]:
         if pickled:
             raise TeacherError(
                 f"{folder} holds {pickled[0]} and no {WEIGHTS}; a pickle can run code when it is opened, so it is not. "
-                "Where you trust it: `AutoModelForCTC.from_pretrained(folder).save_pretrained(folder)`, then try again"
+                f"Where you trust it: `{loader}.from_pretrained(folder).save_pretrained(folder)`, then try again"
             )
         raise TeacherError(f"{folder}: no {WEIGHTS}; give a folder that `save_pretrained` wrote")
     for name in names:
@@ -89,18 +89,23 @@ def find_weights(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def load_model(folder: Path) -> Any:  # noqa: ANN401 - the class is only known by its name
-    """Load a ``*ForCTC`` model in float32; local files, safetensors, none of the folder's code.
+def load_model(folder: Path, endings: tuple[str, ...] = ("ForCTC",), purpose: str = "CTC") -> Any:  # noqa: ANN401
+    """Load a model in float32, of a class that is only known by its name; local files, safetensors, no foreign code.
+
+    Args:
+        folder: what ``save_pretrained`` wrote.
+        endings: of the names of classes that will do.
+        purpose: what they are for, for messages.
 
     Raises:
         MissingDependencyError: transformers is not installed.
-        TeacherError: no CTC model, unknown to the installed transformers, or with weights that do not fit.
+        TeacherError: no such model, unknown to the installed transformers, or with weights that do not fit.
     """
     config = read_json(folder / CONFIG)
     named = config.get("architectures") or []
-    found = [name for name in named if isinstance(name, str) and name.endswith("ForCTC")]
+    found = [name for name in named if isinstance(name, str) and name.endswith(endings)]
     if not found:
-        raise TeacherError(f"{folder} holds {named or 'no named architecture'}, not a *ForCTC model")
+        raise TeacherError(f"{folder} holds {named or 'no named architecture'}, not a *{endings[0]} model")
     if "auto_map" in config:
         raise TeacherError(f"{folder} brings its own code (auto_map in {CONFIG}), which is never run here")
     try:
@@ -123,7 +128,7 @@ def load_model(folder: Path) -> Any:  # noqa: ANN401 - the class is only known b
     if wrong:
         raise TeacherError(
             f"{folder}: {len(wrong)} weights of {found[0]} are missing or have another shape, for example "
-            f"{wrong[0]}; give a model that was trained for CTC, saved whole"
+            f"{wrong[0]}; give a model that was trained for {purpose}, saved whole"
         )
     return model.eval().requires_grad_(requires_grad=False)
 

@@ -18,8 +18,9 @@ STORE_INDEX, STORE_KIND = "index.json", "kdcompress-labels"
 STORE_TABLE, STORE_PLAN = "items.npy", "work/plan.json"
 TEXT_UNITS = "units.json"
 ACCEPTED = (
-    "a finished run, a bundle (folder or .zip), a store of `kdcompress label`, a Hugging Face *ForCTC folder, "
-    "an .onnx file, or a .py file that defines teacher(); to `kdcompress label`, a language model"
+    "a finished run, a bundle (folder or .zip), a store of `kdcompress label`, a Hugging Face folder "
+    "(*ForCTC, or a translator), an .onnx file, or a .py file that defines teacher(); to `kdcompress label`, a "
+    "language model"
 )
 """What a path may hold."""
 
@@ -29,7 +30,8 @@ def open_teacher(path: Path, texts: Iterable[str] = ()) -> Teacher:
 
     Args:
         path: see ``ACCEPTED``.
-        texts: what it will be asked about; a Hugging Face language model is brought to the tokens that they use.
+        texts: what it will be asked about; a Hugging Face language model is brought to the tokens that they use, and
+            a translator keeps their characters.
 
     Raises:
         RunError: it holds a run that cannot be used.
@@ -74,6 +76,10 @@ def _from_folder(path: Path, texts: Iterable[str]) -> Teacher:
         from kdcompress.teachers.stored import StoredTeacher
 
         return StoredTeacher(path)
+    if is_translator(path):
+        from kdcompress.teachers.seq2seq import Seq2SeqTeacher
+
+        return Seq2SeqTeacher(path, texts)
     if (path / "config.json").is_file():
         from kdcompress.teachers.hugging_face import HuggingFaceTeacher
 
@@ -87,12 +93,21 @@ def is_text_model(path: Path) -> bool:
     """Whether a folder holds a language model: a run of one, or a Hugging Face folder."""
     if (path / TEXT_UNITS).is_file():
         return True
+    return any(name.endswith(("ForCausalLM", "LMHeadModel", "ForMaskedLM")) for name in _architectures(path))
+
+
+def is_translator(path: Path) -> bool:
+    """Whether a folder holds a Hugging Face model that turns one text into another; or one that hears, or sees."""
+    return any(name.endswith(("ForConditionalGeneration", "MarianMTModel")) for name in _architectures(path))
+
+
+def _architectures(path: Path) -> list[str]:
+    """Classes that a Hugging Face folder names; none where there is no such folder."""
     try:
         told = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        names = told.get("architectures") or []
-    except (OSError, ValueError, AttributeError):
-        return False
-    return any(str(name).endswith(("ForCausalLM", "LMHeadModel", "ForMaskedLM")) for name in names)
+        return list(map(str, told.get("architectures") or []))
+    except (OSError, ValueError, AttributeError, TypeError):
+        return []
 
 
 def is_store(path: Path) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from kdcompress.errors import LabelStoreError
+from kdcompress.labels.hearing import frontend_of, length_of
 from kdcompress.labels.store import LabelStore
 from kdcompress.teachers.teacher import Said, Teacher
 from kdcompress_runtime.manifest import manifest_fingerprint
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.02
 """Seconds by which two readings of one recording may differ: resampling rounds."""
+SHORT = 40
+"""Values of settings that are shown in messages; a table of subwords is longer."""
 
 
 class StoredTeacher(Teacher):
@@ -40,6 +43,11 @@ class StoredTeacher(Teacher):
         """
         self.store = LabelStore(path)
         self.info = self.store.plan.info(path, self.store.index["checksum"])
+        heard = self.store.plan.heard
+        self.frontend = frontend_of(heard)
+        self.reads_sources = "measure" in heard
+        self.measure = str(heard.get("measure") or getattr(self.frontend, "measure", "input units"))
+        """What items that are no audio are measured in."""
 
     def check(self, recipe: Recipe) -> None:
         """See ``Teacher.check``.
@@ -51,22 +59,30 @@ class StoredTeacher(Teacher):
         if recipe.task != plan.heard["task"]:
             raise LabelStoreError(f"{path}: labels for {plan.heard['task']}, and the task is {recipe.task}")
         check_manifest(path, plan, recipe.data.train)
-        longest = plan.heard["max_duration"]
+        longest, measure = plan.heard["max_duration"], recipe.frontend.measure
         if index["left_out"] and recipe.longest > longest:
             raise LabelStoreError(
-                f"{path}: {index['left_out']} items have no labels, among them those longer than {longest:g} s; "
-                f"set data.max_duration to {longest:g}, or label again"
+                f"{path}: {index['left_out']} items have no labels, among them those longer than {longest:g} "
+                f"{measure}; set data.max_duration to {longest:g}, or label again"
             )
-        augment, image = recipe.augment, recipe.augment.image
-        moved = set(augment.speed) != {1.0} or augment.lead_in_s[1] > 0
-        if not self.store.kind.time_may_move and (moved or (image is not None and image.moves_time)):
-            remedy = "augment.speed=[1.0] and augment.lead_in_s=[0,0]"
-            if image is not None:
-                remedy += ", and probability 0 for width and border of augment.image"
+        self._check_read_alike(recipe)
+        if not self.store.kind.time_may_move and (remedy := _standing_still(recipe)):
             raise LabelStoreError(
                 f"{path}: labels of kind {plan.labels['kind']} cannot follow items that are heard faster, slower or "
                 f"later; set {remedy}, or store label.kind top_k"
             )
+
+    def _check_read_alike(self, recipe: Recipe) -> None:
+        """Refuse a student that counts the units of an item otherwise than the teacher did."""
+        its = self.frontend
+        for name in () if its is None else its.counted_by:
+            there, here = getattr(its, name), getattr(recipe.frontend, name, None)
+            if there != here:
+                differ = f"{there} there, {here} here" if len(str(there)) < SHORT else "another one here"
+                raise LabelStoreError(
+                    f"{self.info.source}: labels of items that were read otherwise: frontend.{name} is {differ}; leave "
+                    f"frontend.{name} out or make it the same, or label again"
+                )
 
     def answer(self, heard: Heard, items: Tensor | None = None) -> Said:
         """See ``Teacher.answer``; every item is read once.
@@ -89,16 +105,25 @@ class StoredTeacher(Teacher):
         """Frames and arrays of an item of the batch, which must be as long as it was when it was labelled."""
         place = int(batch.items[index])
         row, arrays = self.store.item(place)
-        factor, offset = batch.times[index].tolist()
-        rate = batch.sample_rate or 1
-        length = factor * int(batch.input_lens[index]) / rate - offset
-        # one sample more or less, or one input unit where there is no audio
+        length = length_of(batch, index, self)
+        # resampling rounds; where there is no audio, one input unit more or less
         if abs(length - float(row["length"])) > (TOLERANCE if batch.sample_rate else 1):
+            measure, what = ("s", "recording") if batch.sample_rate else (self.measure, "input")
             raise LabelStoreError(
-                f"{self.info.source}: entry {place + 1} of the manifest is {length:.2f} s long, and was "
-                f"{row['length']:.2f} s when it was labelled; the recording was replaced: label again"
+                f"{self.info.source}: entry {place + 1} of the manifest is {length:.2f} {measure} long, and was "
+                f"{row['length']:.2f} {measure} when it was labelled; the {what} was replaced: label again"
             )
         return int(row["frames"]), arrays
+
+
+def _standing_still(recipe: Recipe) -> str:
+    """Settings under which items stay where they were in time; empty where they do."""
+    augment, can = recipe.augment, recipe.frontend.augments
+    if "speed" in can and (set(augment.speed) != {1.0} or augment.lead_in_s[1] > 0):
+        return "augment.speed=[1.0] and augment.lead_in_s=[0,0]"
+    if "image" in can and augment.image is not None and augment.image.moves_time:
+        return "probability 0 for width and border of augment.image"
+    return ""
 
 
 def check_manifest(store: Path, plan: Plan, manifest: Path) -> None:

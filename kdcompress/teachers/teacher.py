@@ -92,6 +92,8 @@ class Teacher(ABC):
     """Whether it answers for any input; stored labels know only what was labelled."""
     frontend: AnyFrontend | None = None
     """How its inputs are read, where it says so; what is no audio it shares with its student."""
+    reads_sources: bool = False
+    """Whether it reads the source sentences of a batch as they are written, whatever ids a student makes of them."""
 
     @abstractmethod
     def answer(self, heard: Heard, items: Tensor | None = None) -> Said:
