@@ -31,7 +31,8 @@ def distorted(image: Pixels, config: ImageAugment, rng: np.random.Generator) -> 
     changed = toned(changed, _tone(config, rng), ground)
     if dark := _drawn(config.shading, rng, 0.0):
         changed = shade(changed, dark, rng)
-    return _camera(changed, config, rng, unit), speed, warp.left
+    changed = _camera(changed, config, rng, unit)
+    return image.copy() if changed is image else changed, speed, warp.left
 
 
 def _drawn(change: Change, rng: np.random.Generator, otherwise: float) -> float:
