@@ -1,4 +1,4 @@
-"""Load a kdcompress bundle, stream audio through it, decode it.
+"""Load a kdcompress bundle; stream audio through it, show it images, give it sentences; decode what it says.
 
 Imports numpy and onnxruntime, nothing else.
 """
@@ -29,6 +29,10 @@ from kdcompress_runtime.errors import (
     BundleVersionError,
     ExternalDataError,
     ForkedProcessError,
+    ImageError,
+    ImageNotFoundError,
+    InputError,
+    InputNotFoundError,
     KdcompressError,
     LanguageModelError,
     LanguageModelFormatError,
@@ -38,6 +42,7 @@ from kdcompress_runtime.errors import (
     ModelError,
     OptionsError,
     PicklingRefusedError,
+    SourceTextError,
     StreamOverflowError,
     StreamStateError,
 )
@@ -74,6 +79,10 @@ __all__ = [
     "ForkedProcessError",
     "GreedyDecoder",
     "Hypothesis",
+    "ImageError",
+    "ImageNotFoundError",
+    "InputError",
+    "InputNotFoundError",
     "KdcompressError",
     "LanguageModel",
     "LanguageModelError",
@@ -88,6 +97,7 @@ __all__ = [
     "Recognizer",
     "Result",
     "SessionOptions",
+    "SourceTextError",
     "Stream",
     "StreamOverflowError",
     "StreamStateError",

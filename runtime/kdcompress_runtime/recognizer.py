@@ -227,9 +227,11 @@ class Recognizer:
 
         Raises:
             ModelError: the model failed for a stream; all others were decoded first.
-            OptionsError: a stream is there twice, or is not of this recogniser; or its VAD gave no answer.
+            OptionsError: a stream is there twice, or is not of this recogniser; its VAD gave no answer; or the bundle
+                does not take audio.
             StreamStateError: a stream is in use by another thread; nothing was decoded.
         """
+        require_audio(self.metadata, "streams", "use recognize_batch()")
         with hold(streams, self._model, self._chunk_frames) as tracks:
             run_together(self._model, tracks)
 
