@@ -70,8 +70,7 @@ class RecognizerEngine:
         self._kind = kind
         self.form = metadata.input.sample_rate or metadata.input.channels
         self.rate = metadata.input.sample_rate or 0
-        streams = metadata.streaming and kind == AUDIO
-        self.piece = recognizer.chunk_frames * metadata.input.units_per_frame if streams else None
+        self.piece = recognizer.chunk_frames * metadata.input.units_per_frame if metadata.streaming else None
 
     def read(self, source: str) -> Value:
         """Read an input in the bundle's form."""

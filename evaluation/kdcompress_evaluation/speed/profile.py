@@ -20,7 +20,8 @@ import numpy as np
 import onnxruntime
 
 from kdcompress_evaluation.speed.record import GraphProfile
-from kdcompress_evaluation.systems.bundle import SOURCE_TOKENS_FILE
+from kdcompress_runtime.input_kinds import KINDS
+from kdcompress_runtime.inputs import intake_of
 from kdcompress_runtime.model import CtcModel, SessionOptions
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def profile_model(bundle: Bundle, precision: str, value: Value) -> GraphProfile:
     """
     metadata = bundle.metadata
     model = CtcModel.from_bundle(bundle, precision)
-    units, amount = _units(bundle, value)
+    units, amount = _units(model, value)
     feed = {metadata.input.name: units[None], **model.init_states()}
     content = bundle.read(metadata.model_file(precision).file)
     counted = run_profiled(content, feed, _COUNTING.build(streaming=metadata.streaming), steps=1)[0]
@@ -106,21 +107,14 @@ def profile_model(bundle: Bundle, precision: str, value: Value) -> GraphProfile:
     )
 
 
-def _units(bundle: Bundle, value: Value) -> tuple[NDArray[Any], float]:
+def _units(model: CtcModel, value: Value) -> tuple[NDArray[Any], float]:
     """What the graph takes of an input in one step, without the batch axis; and how much of it that is."""
-    given = bundle.metadata.input
-    if given.kind == "image":
-        from kdcompress_runtime.images import to_columns
-
-        return to_columns(value, given.height or 1, given.channels or 1), 1.0
-    if given.kind == "tokens":
-        from kdcompress_runtime.source_text import SourceTable
-
-        table = SourceTable.loads(bundle.read(SOURCE_TOKENS_FILE).decode("utf-8"))
-        return table.encode(value), 1.0
-    streams = bundle.metadata.streaming
-    samples = value[: bundle.metadata.chunk_frames * given.units_per_frame] if streams else value
-    return samples.astype("float32"), len(samples) / (given.sample_rate or 1)
+    metadata = model.metadata
+    if not KINDS[metadata.input.kind].streams:
+        return intake_of(model).take(value).units, 1.0
+    piece = metadata.chunk_frames * metadata.input.units_per_frame
+    samples = value[:piece] if metadata.streaming else value
+    return samples.astype("float32"), len(samples) / (metadata.input.sample_rate or 1)
 
 
 def frontend_share(steps: Sequence[Sequence[Node]], seconds: float) -> float | None:

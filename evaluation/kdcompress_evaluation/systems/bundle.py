@@ -17,6 +17,7 @@ from kdcompress_runtime.archive import read_file
 from kdcompress_runtime.bundle import METADATA_FILE, TOKENS_FILE, Bundle
 from kdcompress_runtime.endpoint import EndpointRules
 from kdcompress_runtime.errors import BundleError, OptionsError
+from kdcompress_runtime.input_kinds import KINDS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from kdcompress_runtime.result import Result
     from kdcompress_runtime.stream import Stream
 
-SOURCE_TOKENS_FILE = "source_tokens.txt"
 INPUT_KINDS = {"pcm": AUDIO, "image": IMAGE, "tokens": TEXT}
 """Kinds of input of ``bundle.json``, and what a manifest calls them."""
 
@@ -76,8 +76,7 @@ class BundleSystem:
         self.input_kind = INPUT_KINDS[metadata.input.kind]
         self.sample_rate = metadata.input.sample_rate
         self.form = form_of(metadata)
-        streams = metadata.streaming and self.input_kind == AUDIO
-        self.chunk_seconds = recognizer.chunk_frames * metadata.frame_shift_ms / 1000 if streams else None
+        self.chunk_seconds = recognizer.chunk_frames * metadata.frame_shift_ms / 1000 if metadata.streaming else None
 
     def recognize(self, item: Item) -> Recognised:
         """See ``System``."""
@@ -127,7 +126,7 @@ def form_of(metadata: BundleMetadata) -> int | None:
 
 def source_files(metadata: BundleMetadata) -> list[str]:
     """Files without which a bundle of its kind cannot read its input."""
-    return [name for name in (SOURCE_TOKENS_FILE,) if name in metadata.files]
+    return list(KINDS[metadata.input.kind].files)
 
 
 def _recognised(result: Result) -> Recognised:
@@ -151,7 +150,7 @@ def _describe(
     meta = bundle.metadata
     file = meta.model_file(precision).file
     hashes = {**meta.files, METADATA_FILE: hashlib.sha256(head).hexdigest()}
-    settings, streams = meta.decoder_settings, meta.streaming and meta.input.kind == "pcm"
+    settings = meta.decoder_settings
     needed = [
         file,
         TOKENS_FILE,
@@ -177,8 +176,8 @@ def _describe(
         size_bytes=len(head) + sum(len(content[name]) for name in needed),
         parameters=meta.parameters,
         sample_rate=meta.input.sample_rate,
-        lookahead_ms=meta.lookahead_frames * meta.frame_shift_ms if streams else None,
-        chunk_ms=meta.chunk_frames * meta.frame_shift_ms if streams else None,
+        lookahead_ms=meta.lookahead_frames * meta.frame_shift_ms if meta.streaming else None,
+        chunk_ms=meta.chunk_frames * meta.frame_shift_ms if meta.streaming else None,
         provenance=dict(meta.provenance),
         measured=dict(meta.measured),
     )
