@@ -81,8 +81,9 @@ def _pixels(pillow: Any, image: Any, channels: int) -> Pixels:  # noqa: ANN401 -
     if "A" in image.getbands() or "transparency" in image.info:
         seen = image.convert("RGBA")
         image = pillow.alpha_composite(pillow.new("RGBA", seen.size, "white"), seen)
-    elif image.mode.startswith("I;16"):
-        image = pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode.startswith("I"):  # 16 bits, which some versions of Pillow hold in 32
+        deep = np.asarray(image)
+        image = pillow.fromarray((deep >> 8 if image.mode != "I" or deep.max() > 255 else deep).astype(np.uint8))
     return np.asarray(image.convert("L" if channels == GREY else "RGB"), dtype=np.uint8)
 
 

@@ -25,6 +25,8 @@ HIDDEN, UNKNOWN = "<mask>", "<unk>"
 """The first two symbols of a table."""
 MAX_TOKENS = 1000
 """Of one text: far longer than any sentence, and short enough for memory that grows with the square."""
+MAX_CHARACTERS = 10 * MAX_TOKENS
+"""Of one text: what is longer is not even split, which takes time that grows with the square of a word."""
 
 
 class SourceTable:
@@ -50,10 +52,14 @@ class SourceTable:
         """Ids of a text, ``(tokens,)`` int64; Unicode is composed (NFC) first.
 
         Raises:
-            SourceTextError: no text, empty, or longer than ``MAX_TOKENS``.
+            SourceTextError: no text, empty, or longer than ``MAX_TOKENS`` tokens or ``MAX_CHARACTERS`` characters.
         """
         if not isinstance(text, str):
             raise SourceTextError(f"{where}: a source is a text, found {type(text).__name__}")
+        if len(text) > MAX_CHARACTERS:
+            raise SourceTextError(
+                f"{where}: {len(text)} characters are no sentence (at most {MAX_CHARACTERS}); cut the text up"
+            )
         words = unicodedata.normalize("NFC", text).split()
         if not words:
             raise SourceTextError(f"{where}: the source is empty; leave it out")
