@@ -78,6 +78,7 @@ def _estimate(recipe: Recipe, output: Path, shard_items: int, *, as_json: bool) 
 def _label(recipe: Recipe, output: Path, shard_items: int, *, as_json: bool) -> None:
     from kdcompress.labels.estimate import size
     from kdcompress.labels.label import label as store_labels
+    from kdcompress.labels.store import LabelStore
 
     if int(os.environ.get("RANK", "0")):
         # of several processes under torchrun one is enough to talk
@@ -101,7 +102,10 @@ def _label(recipe: Recipe, output: Path, shard_items: int, *, as_json: bool) -> 
         "bytes": size_in_bytes,
         "shards": len(index["shards"]),
     }
+    if (untold := LabelStore(output).untold) is not None:
+        told["without_texts"] = untold
     without = f", {index['left_out']:,} without labels" if index["left_out"] else ""
+    without += f", {untold:,} without a text" if untold else ""
     _told(
         told
         if as_json

@@ -108,11 +108,13 @@ def items_of(
     kind: str,
     seconds: Callable[[ManifestEntry], float],
     frames_per_unit: int = 1,
+    remedy: str = "correct the manifest",
 ) -> Items:
     """Items of a manifest whose inputs are of one kind; see ``load_items`` for the errors.
 
     ``keep`` is a folder where the next start finds what one pass over a long manifest told; ``seconds`` measures an
-    entry whose line does not tell its duration, in the unit of ``data.max_duration``.
+    entry whose line does not tell its duration, in the unit of ``data.max_duration``; ``remedy`` is what to do about a
+    reference that needs more frames than its input has.
     """
     limits = Limits(
         text_units=recipe.data.units,
@@ -124,4 +126,4 @@ def items_of(
         measure=recipe.frontend.measure,
     )
     index = index_file(keep, manifest) if keep and is_long(manifest) else None
-    return load_items(manifest, vocabulary, limits, kind=kind, seconds=seconds, index=index)
+    return load_items(manifest, vocabulary, limits, kind=kind, seconds=seconds, remedy=remedy, index=index)

@@ -137,6 +137,7 @@ def load_items(
     *,
     seconds: Callable[[ManifestEntry], float],
     kind: str = "audio",
+    remedy: str = "correct the manifest",
     index: Path | None = None,
     on_progress: Progress | None = None,
 ) -> Items:
@@ -148,6 +149,7 @@ def load_items(
         limits: see there.
         seconds: length of an entry whose line does not tell.
         kind: of inputs, as ``ManifestEntry.kind``; others are refused.
+        remedy: what to do about a reference that needs more frames than its input has.
         index: file that keeps what the pass finds, for the next start; used as long as manifest (size and time of
             change), vocabulary and limits are the same. A temporary file when left out.
         on_progress: called as ``(bytes read, bytes of the manifest)`` now and then; logged when left out.
@@ -159,7 +161,7 @@ def load_items(
     """
     encode = Encoder(vocabulary, limits.text_units)
     key = {**_state_of(manifest), "vocabulary": sha256(vocabulary.dumps().encode()).hexdigest(), **asdict(limits)}
-    survey = _Survey(manifest, encode, limits, seconds, kind, on_progress or _logged(manifest))
+    survey = _Survey(manifest, encode, limits, seconds, kind, remedy, on_progress or _logged(manifest))
     found = open_index(index, key, survey.write)
     if skipped := found.summary.skipped:
         logger.warning(
@@ -188,6 +190,7 @@ class _Survey:
     limits: Limits
     seconds: Callable[[ManifestEntry], float]
     kind: str
+    remedy: str
     on_progress: Progress
 
     def write(self, file: IO[bytes]) -> Summary:
@@ -223,8 +226,8 @@ class _Survey:
             return item
         if self.limits.on_unusable == "skip":
             return None
-        remedy = "correct the manifest, or set data.on_unusable to skip"
-        raise type(problem)(f"{self.manifest}, item {entry.id}: {problem}; {remedy}")
+        remedy = self.remedy if isinstance(problem, TargetTooLongError) else "correct the manifest"
+        raise type(problem)(f"{self.manifest}, item {entry.id}: {problem}; {remedy}, or set data.on_unusable to skip")
 
 
 def check_kind(entry: ManifestEntry, kind: str, manifest: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import unicodedata
+from collections import Counter
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -11,8 +14,9 @@ from kdcompress.data.batch import Batch, collate
 from kdcompress.data.batches import StepBatches, items_of, read_together
 from kdcompress.data.subwords import train_subwords
 from kdcompress.token_frontend import TokensConfig
+from kdcompress_runtime.errors import SourceTextError
 from kdcompress_runtime.manifest import read_manifest
-from kdcompress_runtime.source_text import HIDDEN, UNKNOWN, SourceTable
+from kdcompress_runtime.source_text import HIDDEN, MAX_TOKENS, UNKNOWN, SourceTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +26,12 @@ if TYPE_CHECKING:
     from kdcompress.recipe import AnyFrontend, Recipe
     from kdcompress_runtime.manifest import ManifestEntry
     from kdcompress_runtime.vocabulary import Vocabulary
+
+
+logger = logging.getLogger(__name__)
+
+NAMED = 12
+"""Unknown characters that a warning names."""
 
 
 class SentenceBatches(StepBatches):
@@ -52,22 +62,70 @@ class SentenceBatches(StepBatches):
 def sentence_items(
     manifest: Path, recipe: Recipe, vocabulary: Vocabulary, units_per_frame: int, keep: Path | None = None
 ) -> Items:
-    """Items of a manifest of sentence pairs; see ``items_of``."""
-    table, config = table_of(recipe), settings_of(recipe)
-
-    def tokens(entry: ManifestEntry) -> float:
-        return len(table.encode(entry.input, where=f"{manifest}, item {entry.id}"))
-
-    return items_of(
+    """Items of a manifest of sentence pairs; see ``items_of``. What the table does not know is counted and told."""
+    config, seen = settings_of(recipe), SourceTally(table_of(recipe), manifest, recipe.longest)
+    items = items_of(
         manifest,
         recipe,
         vocabulary,
         units_per_frame,
         keep,
         kind="text",
-        seconds=tokens,
+        seconds=seen.tokens,
         frames_per_unit=config.upsampling,
+        remedy="raise frontend.upsampling",
     )
+    seen.tell()
+    return items
+
+
+class SourceTally:
+    """Counts the tokens of sources, and what a table does not know of them."""
+
+    def __init__(self, table: SourceTable, manifest: Path, longest: float) -> None:
+        self.table, self.manifest, self.longest = table, manifest, longest
+        self.known = set(table.symbols)
+        self.unknown = Counter[str]()
+        """Characters, by the sentences that hold them."""
+        self.sentences = 0
+        """Those with such characters."""
+
+    def tokens(self, entry: ManifestEntry) -> float:
+        """Tokens of a source, also of one that is too long to be read.
+
+        Raises:
+            SourceTextError: it is empty; or too long to be read, and not too long for the recipe.
+        """
+        try:
+            ids = self.table.encode(entry.input, where=f"{self.manifest}, item {entry.id}")
+        except SourceTextError:
+            words = entry.input.split()
+            if not words or self.longest >= MAX_TOKENS:
+                raise
+            return float(sum(len(self.table.encode(part)) for word in words for part in _short(word)))
+        if self.table.symbols.index(UNKNOWN) in ids:
+            characters = set("".join(unicodedata.normalize("NFC", entry.input).split()))
+            self.unknown.update(characters - self.known)
+            self.sentences += 1
+        return len(ids)
+
+    def tell(self) -> None:
+        """Warn of unknown characters."""
+        if self.sentences:
+            named = ", ".join(f"{character!r}" for character, _ in self.unknown.most_common(NAMED))
+            logger.warning(
+                "%s: %d sources hold characters that the table of source tokens does not know, read as %s: %s%s",
+                self.manifest,
+                self.sentences,
+                UNKNOWN,
+                named,
+                " and others" if len(self.unknown) > NAMED else "",
+            )
+
+
+def _short(word: str) -> Iterator[str]:
+    """A word in pieces that can be read, however long it is."""
+    return (word[start : start + MAX_TOKENS // 2] for start in range(0, len(word), MAX_TOKENS // 2))
 
 
 def sentence_evaluation_batches(items: Sequence[Item], recipe: Recipe, rates: Sequence[int] = ()) -> Iterator[Batch]:
@@ -95,8 +153,6 @@ def with_source_table(recipe: Recipe, taught_by: Iterable[AnyFrontend]) -> Recip
 
 
 def _learned(recipe: Recipe, config: TokensConfig) -> list[str]:
-    import unicodedata
-
     entries = list(read_manifest(recipe.data.train))
     texts = (unicodedata.normalize("NFC", entry.input) for entry in entries)
     both = chain(texts, (entry.text for entry in entries)) if config.joint else texts

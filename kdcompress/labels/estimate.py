@@ -30,16 +30,18 @@ class Estimate:
 
     items: int
     """Entries of the manifest."""
-    hours: float
-    """Of input; None of what follows is known better than this."""
+    hours: float | None
+    """Of input, where it is measured in time; none of what follows is known better than this."""
     frames: int
     """Of the teacher."""
     bytes_per_frame: float
     """Of labels, without the item table."""
     bytes: int
     """Of the whole store."""
-    seconds_per_hour: float
+    seconds_per_hour: float | None
     """Computing, for an hour of input, by one process here."""
+    items_per_second: float
+    """Computing, by one process here."""
     seconds: float
     """Computing what is left, divided among ``processes``."""
     processes: int
@@ -55,10 +57,12 @@ class Estimate:
         """Say it in one line."""
         who = "one process" if self.processes == 1 else f"{self.processes} processes"
         done = "" if self.left == 1 else f"; {100 * (1 - self.left):.0f} % is done"
+        long, speed = "", f"{self.items_per_second:.1f} items a second"
+        if self.hours is not None:
+            long, speed = f"{self.hours:.2f} h, ", f"{self.seconds_per_hour:.1f} s for an hour of input"
         return (
-            f"{self.items:,} items, {self.hours:.2f} h, {self.frames:,} frames: {size(self.bytes)}, "
-            f"{self.bytes_per_frame:.1f} bytes a frame; {spoken(self.seconds)} for {who} "
-            f"({self.seconds_per_hour:.1f} s for an hour of input){done}"
+            f"{self.items:,} items, {long}{self.frames:,} frames: {size(self.bytes)}, "
+            f"{self.bytes_per_frame:.1f} bytes a frame; {spoken(self.seconds)} for {who} ({speed}){done}"
         )
 
 
@@ -81,8 +85,8 @@ def estimate(job: Job, processes: int = 1) -> Estimate:
     frames = sum(count for _, count, _ in found)
     stored = sum(_bytes(arrays) for _, _, arrays in found)
     entries, plan = job.entries, job.plan
-    seconds = heard / len(found) * entries.count
-    if entries.timed:
+    seconds, timed = heard / len(found) * entries.count, job.recipe.frontend.measure == "s"
+    if timed and entries.timed:
         seconds = entries.seconds * entries.count / entries.timed
     total_frames = frames * seconds / max(heard, 1e-9)
     a_frame = stored / max(frames, 1)
@@ -90,11 +94,12 @@ def estimate(job: Job, processes: int = 1) -> Estimate:
     left = 1 - len(job.folder.shards()) / plan.shards
     return Estimate(
         items=entries.count,
-        hours=seconds / 3600,
+        hours=seconds / 3600 if timed else None,
         frames=round(total_frames),
         bytes_per_frame=a_frame,
         bytes=round(a_frame * total_frames + around),
-        seconds_per_hour=3600 * took / max(heard, 1e-9),
+        seconds_per_hour=3600 * took / max(heard, 1e-9) if timed else None,
+        items_per_second=len(found) / max(took, 1e-9),
         seconds=left * seconds * took / max(heard, 1e-9) / processes,
         processes=processes,
         left=left,

@@ -11,7 +11,7 @@ from kdcompress.labels.index import read_index
 from kdcompress.labels.kinds import label_kind
 from kdcompress.labels.plan import Plan
 from kdcompress.labels.shard import Shard, damaged
-from kdcompress.labels.table import open_table
+from kdcompress.labels.table import UNLABELLED, open_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from kdcompress.labels.kinds.base import Arrays
 
+TEXTS = "texts"
+"""Column of the item table that counts the texts of an item."""
 OPEN_SHARDS = 64
 """Shards that stay open; the system drops their pages by itself when it needs the memory."""
 
@@ -48,6 +50,13 @@ class LabelStore:
             return open_table(self.folder.table, self.kind, int(self.plan.manifest["items"]))
         except (OSError, ValueError) as error:
             raise damaged(self.folder.table, f"it cannot be read ({error})") from error
+
+    @property
+    def untold(self) -> int | None:
+        """Items that were labelled, and of which the teacher had no text to give; None for labels that are no texts."""
+        if TEXTS not in (self.rows.dtype.names or ()):
+            return None
+        return int(((self.rows["length"] != UNLABELLED) & (self.rows[TEXTS] == 0)).sum())
 
     def shard(self, number: int) -> Shard:
         """One of the files, open.

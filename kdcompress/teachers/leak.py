@@ -3,6 +3,9 @@
 Each test changes one of its two inputs and counts how many words of a reference come out all the same.
 These are no recognition rates: the teacher has seen the reference. A network that sees no reference cannot copy;
 for it, noise and shuffled frames say what comes out by chance, and the padding test counts all the same.
+
+Words come out by chance, too: frequent ones, and all of a small vocabulary. How many is known from the same outputs,
+compared with the reference of another item, and the verdict goes by what is above that.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ if TYPE_CHECKING:
     from kdcompress_runtime.vocabulary import Vocabulary
 
 COPIES_FROM = 20.0
-"""Share of words from pure noise, in percent, from which the verdict is that the teacher copies."""
+"""Share of words from pure noise, in percent of those that chance does not give, from which the verdict is that the
+teacher copies."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class LeakReport:
     noise_source: float
     """Of the given reference, when the input is noise: copied (or chance), since nothing was said."""
     shuffled_frames: float
-    """Of the given reference, when the input's frames are in random order."""
+    """Of the given reference, when the input's frames (columns, source tokens) are in random order."""
     empty_reference_true: float | None
     """Of the true text, when no reference is given: heard."""
     wrong_reference_given: float | None
@@ -46,24 +50,44 @@ class LeakReport:
     """Of the true text under a wrong reference: heard against the reference."""
     padding_difference: float
     """Largest change of a log-probability when padding is added on both sides; must be near zero."""
+    noise_chance: float | None = None
+    """Of the reference of another item, when the input is noise: what ``noise_source`` is by chance."""
+    wrong_reference_chance: float | None = None
+    """Of a wrong reference, in the true text: what ``wrong_reference_given`` is of a perfect answer."""
+
+    @property
+    def copied(self) -> float:
+        """Share of the words that come out of pure noise, in percent of those that do not come out by chance."""
+        chance = self.noise_chance or 0.0
+        return max(0.0, 100 * (self.noise_source - chance) / (100 - chance)) if chance < 100 else 0.0
 
     @property
     def verdict(self) -> str:
         """One line: listens or copies, and by what."""
         noise = f"{self.noise_source:.0f} % of the words come out of pure noise"
+        by_chance = "" if self.noise_chance is None else f"; by chance {self.noise_chance:.0f} %"
         if self.empty_reference_true is None:
-            return f"cannot copy: it sees no reference; {noise}"
-        word = "copies" if self.noise_source >= COPIES_FROM else "listens"
-        wrong = self.wrong_reference_given
-        return f"{word}: {noise}" + ("" if wrong is None else f", {wrong:.0f} % of a wrong reference")
+            return f"cannot copy: it sees no reference; {noise}{by_chance}"
+        word = "copies" if self.copied >= COPIES_FROM else "listens"
+        if self.wrong_reference_given is None or self.wrong_reference_chance is None:
+            return f"{word}: {noise}{by_chance}"
+        wrong = f"{self.wrong_reference_given:.0f} % of a wrong reference"
+        return f"{word}: {noise}, {wrong}{by_chance} and {self.wrong_reference_chance:.0f} %"
 
     def to_json(self) -> dict[str, float | str | None]:
-        """Fields and verdict."""
-        return {**asdict(self), "verdict": self.verdict}
+        """Fields and verdict; a share that was not measured is None, but for those of chance, which are left out."""
+        known = {name: share for name, share in asdict(self).items() if share is not None or "chance" not in name}
+        return {**known, "verdict": self.verdict}
 
 
-OTHER_REFERENCES = ("empty_reference_true", "wrong_reference_given", "wrong_reference_true")
-"""Fields of the tests that show none, or the reference of another item."""
+OTHER_REFERENCES = (
+    "empty_reference_true",
+    "wrong_reference_given",
+    "wrong_reference_true",
+    "noise_chance",
+    "wrong_reference_chance",
+)
+"""Fields of the tests that show none, or the reference of another item, or compare with it."""
 
 
 @torch.no_grad()
@@ -88,7 +112,10 @@ def leak_report(
         features, lens = network.features(batch.inputs), network.frame_lens(batch.input_lens)
         texts = _reader(network, lens, vocabulary)
         noise = network.frontend.noise_like(features, generator)
-        _collect(words, "noise_source", batch.texts, texts(noise, batch))
+        from_noise = texts(noise, batch)
+        _collect(words, "noise_source", batch.texts, from_noise)
+        if len(batch.texts) > 1:
+            _collect(words, "noise_chance", _others(batch), from_noise)
         _collect(words, "shuffled_frames", batch.texts, texts(_shuffled(features, lens, network, generator), batch))
         if sees_labels:
             _with_other_references(words, batch, partial(texts, features))
@@ -107,10 +134,16 @@ def _with_other_references(
     """Show no reference, and each item the reference of another; alone, an item would be given its own."""
     _collect(words, "empty_reference_true", batch.texts, texts(replace(batch, label_lens=0 * batch.label_lens)))
     if len(batch.texts) > 1:
-        other = torch.roll(torch.arange(len(batch.texts)), 1)
-        under_wrong = texts(replace(batch, labels=batch.labels[other], label_lens=batch.label_lens[other]))
-        _collect(words, "wrong_reference_given", [batch.texts[index] for index in other.tolist()], under_wrong)
+        shown = replace(batch, labels=batch.labels.roll(1, dims=0), label_lens=batch.label_lens.roll(1))
+        under_wrong = texts(shown)
+        _collect(words, "wrong_reference_given", _others(batch), under_wrong)
+        _collect(words, "wrong_reference_chance", _others(batch), batch.texts)
         _collect(words, "wrong_reference_true", batch.texts, under_wrong)
+
+
+def _others(batch: Batch) -> list[str]:
+    """For each item the reference of its neighbour, which is about as long: batches are sorted."""
+    return [batch.texts[index - 1] for index in range(len(batch.texts))]
 
 
 def _reader(network: CtcNetwork, lens: Tensor, vocabulary: Vocabulary) -> Callable[[Tensor, Batch], list[str]]:
@@ -138,11 +171,12 @@ def _share(pairs: Sequence[tuple[str, str]]) -> float:
 
 
 def _shuffled(features: Tensor, lens: Tensor, network: CtcNetwork, generator: torch.Generator) -> Tensor:
-    """Feature frames of each item in random order; padding stays where it is."""
-    shuffled = features.clone()
+    """Feature frames of each item in random order, those of one input unit together; padding stays where it is."""
+    shuffled, together = features.clone(), network.frontend.features_per_unit
     for index, length in enumerate((lens * network.subsampling_factor).tolist()):
-        order = torch.randperm(length, generator=generator).to(features.device)
-        shuffled[index, :length] = features[index, order]
+        units = torch.randperm(length // together, generator=generator)
+        order = (units[:, None] * together + torch.arange(together)).flatten().to(features.device)
+        shuffled[index, : len(order)] = features[index, order]
     return shuffled
 
 

@@ -18,9 +18,9 @@ STORE_INDEX, STORE_KIND = "index.json", "kdcompress-labels"
 STORE_TABLE, STORE_PLAN = "items.npy", "work/plan.json"
 TEXT_UNITS = "units.json"
 ACCEPTED = (
-    "a finished run, a bundle (folder or .zip), a store of `kdcompress label`, a Hugging Face folder "
-    "(*ForCTC, or a translator), an .onnx file, or a .py file that defines teacher(); to `kdcompress label`, a "
-    "language model"
+    "a finished run, a bundle (folder or .zip), a store of `kdcompress label`, a Hugging Face *ForCTC folder, "
+    "an .onnx file, or a .py file that defines teacher(); for sentences, a Hugging Face translator; to "
+    "`kdcompress label`, a language model"
 )
 """What a path may hold."""
 
