@@ -15,7 +15,11 @@ HEIGHTS = (8, 256)
 
 def prepare_lines_command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for images and train.jsonl.")],
-    count: Annotated[int, typer.Option(help="How many lines.")],
+    count: Annotated[int | None, typer.Option(help="How many lines are drawn.")] = None,
+    from_gt: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help='Draw nothing: a manifest of a list of lines such as `image.png, "text"`.'),
+    ] = None,
     texts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Texts, one a line, UTF-8; left out: built-in generators.")
     ] = None,
@@ -40,6 +44,11 @@ def prepare_lines_command(
     seed: Annotated[int, typer.Option(help="Which lines are drawn: line i follows from seed and i.")] = 1,
 ) -> None:
     """Draw images of text lines, as many as wanted; a stopped command goes on where it was."""
+    if (count is None) == (from_gt is None):
+        raise OptionsError("either --count says how many lines are drawn, or --from-gt which ones there are")
+    if from_gt is not None:
+        _import(from_gt, output)
+        return
     from kdcompress.data.rendering.fonts import FontSet
     from kdcompress.data.rendering.line_set import LineSet, write_lines
     from kdcompress.data.rendering.paper import Backgrounds
@@ -59,8 +68,16 @@ def prepare_lines_command(
     )
     with console.progress_bar("lines") as update:
         manifest = write_lines(
-            renderer, LineSet(output, count, seed, image_format), lambda done, total: update(done, total, "")
+            renderer, LineSet(output, count or 0, seed, image_format), lambda done, total: update(done, total, "")
         )
+    console.stdout().print(str(manifest), markup=False)
+
+
+def _import(listing: Path, output: Path) -> None:
+    from kdcompress.data.rendering.ground_truth import import_lines
+
+    with console.progress_bar("images") as update:
+        manifest = import_lines(listing, output, lambda done, total: update(done, total, ""))
     console.stdout().print(str(manifest), markup=False)
 
 

@@ -1,5 +1,8 @@
 """Distorted lines: random by the generator alone, arrays stay as they are, and columns are where it is said."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -114,3 +117,15 @@ def test_what_a_recipe_leaves_out_is_the_defaults():
 def test_impossible_settings_are_told(settings, said):
     with pytest.raises(ValidationError, match=said.replace(".", r"\.")):
         ImageAugment(**settings)
+
+
+def test_the_table_of_the_page_is_true():
+    page = (Path(__file__).parents[3] / "docs" / "scene-text.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| (?:(\S+) to (\S+) )?\|", page, flags=re.MULTILINE)
+    defaults = ImageAugment()
+    found = {name: (float(share), float(low), float(high)) for name, share, low, high in rows if low}
+    assert found == {name: (getattr(defaults, name).probability, *getattr(defaults, name).strength) for name in BOUNDS}
+    assert {name: float(share) for name, share, low, _ in rows if not low} == {
+        "probability": defaults.probability,
+        "invert": defaults.invert,
+    }

@@ -4,6 +4,7 @@ import errno
 import json
 
 import pytest
+from PIL import Image
 
 from kdcompress.cli import main
 from kdcompress.data.rendering import line_set
@@ -115,3 +116,44 @@ def test_another_folder_is_left_alone(tmp_path, capsys):
     assert main(command(tmp_path / "lines")) == 1
     assert "holds no prepared data" in capsys.readouterr().err
     assert (tmp_path / "lines" / "mine.txt").read_text(encoding="utf-8") == "keep"
+
+
+def test_a_list_of_lines_becomes_a_manifest(tmp_path, capsys):
+    (tmp_path / "words").mkdir()
+    for number in range(3):
+        Image.new("L", (20 + number, 12), 200).save(tmp_path / "words" / f"{number}.png")
+    listing = tmp_path / "gt.txt"
+    listing.write_text(
+        '\ufeffwords/0.png, "Tiredness, kills"\nwords/1.png, "a \\"b\\""\n\nwords/2.png\tx y\n', encoding="utf-8"
+    )
+    command = ["prepare", "lines", "-o", str(tmp_path / "out"), "--from-gt", str(listing)]
+    assert main(command) == 0
+    entries = list(read_manifest(tmp_path / "out" / "train.jsonl"))
+    assert [entry.text for entry in entries] == ["Tiredness, kills", 'a "b"', "x y"]
+    assert [entry.extra["width"] for entry in entries] == [20, 21, 22]
+    assert read_image(entries[2].input).shape == (12, 22, 1)
+    assert main(command) == 1
+    assert "is there; name another folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no such list"),
+        (b"", "is empty"),
+        (b"\xff\xfe", "no UTF-8 text"),
+        (b"0.png Hello", "gt.txt, line 1: expected"),
+        (b'0.png, "Hello"', "image file not found"),
+    ],
+)
+def test_bad_lists_are_one_sentence(tmp_path, capsys, content, said):
+    if content is not None:
+        (tmp_path / "gt.txt").write_bytes(content)
+    assert main(["prepare", "lines", "-o", str(tmp_path / "out"), "--from-gt", str(tmp_path / "gt.txt")]) == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_lines_are_drawn_or_listed(tmp_path, capsys):
+    assert main(["prepare", "lines", "-o", str(tmp_path / "out")]) == 1
+    assert "either --count" in capsys.readouterr().err
