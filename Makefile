@@ -8,7 +8,7 @@ STAMP := $(VENV)/.kdcompress-setup
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-web test-pythons lint format bench-digits bench-distill bench-sentences bench-lm bench-export wheel clean
+.PHONY: help setup demo test test-slow test-web test-pythons lint format bench-digits bench-distill bench-sentences bench-lm bench-text bench-translation bench-export wheel clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -75,6 +75,13 @@ bench-sentences: setup ## The leading methods on English sentences, wideband and
 
 bench-lm: setup ## Language models as teachers, by unit and direction, against label interpolation: tables and rows
 	$(BIN)/python benchmarks/bench_lm.py
+
+bench-text: setup ## Receipt lines: students from labels and teachers, int8, beside RapidOCR: tables and rows
+	$(BIN)/python benchmarks/bench_text.py
+
+bench-translation: setup ## English to Swedish: students from labels and teachers, beside an autoregressive one: tables and rows
+	test -f runs/translation/marian/config.json || $(BIN)/python benchmarks/marian.py
+	$(BIN)/python benchmarks/bench_translation.py
 
 bench-export: setup ## Parity of every student family and target, as a table
 	$(BIN)/python benchmarks/bench_export.py

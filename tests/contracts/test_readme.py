@@ -46,7 +46,8 @@ def write_sentences(folder: Path) -> None:
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
     (folder / "data").mkdir()
-    (folder / "data" / "fsdd").symlink_to(ROOT / "data" / "fsdd")
+    for name in ("fsdd", "lines", "pairs"):
+        (folder / "data" / name).symlink_to(ROOT / "data" / name)
     write_sentences(folder / "speechocean762")
     return folder
 
@@ -56,8 +57,9 @@ def test_the_commands_run_one_after_the_other(words, folder, monkeypatch, capsys
     monkeypatch.chdir(folder)
     assert words[0] == "kdcompress"
     words = [match for word in words[1:] for match in expanded(word)]
-    if words[0] == "eval":
+    if words[0] == "eval" and "runs/student-bundle" in words:
         shorten(Path("runs/digits/test.jsonl"), 12)
+    words = ["4" if word == "10000" else word for word in words]
     if words[0] == "label":
         shorten(Path("runs/digits/train.jsonl"), 40)
     if words[0] == "tune-decoder":
@@ -81,7 +83,7 @@ def shorten(manifest: Path, lines: int) -> None:
 
 
 def test_the_code_runs(folder, monkeypatch, capsys):
-    code, search = blocks("python")
+    code, search, tasks = blocks("python")
     monkeypatch.chdir(folder)
     bundle = re.search(r'from_dir\("([^"]+)"\)', code).group(1)
     shutil.copytree("runs/student-bundle", bundle)
@@ -95,6 +97,9 @@ def test_the_code_runs(folder, monkeypatch, capsys):
     namespace["stream"].accept_waveform(samples, rate)
     searched = namespace["recognizer"].recognize(samples, rate, hotwords={"seven": 1.0})
     assert namespace["stream"].flush().text == searched.text
+    exec(compile(tasks, "README.md", "exec", dont_inherit=True), namespace)
+    assert namespace["lines"].metadata.task == "scene_text"
+    assert namespace["translator"].metadata.task == "translation"
 
 
 def test_the_manifest_line_is_one(tmp_path):
