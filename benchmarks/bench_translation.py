@@ -1,4 +1,4 @@
-"""English to Swedish in one step: CTC students from labels, from sentences of an autoregressive teacher, from CTC teachers.
+"""English to Swedish in one step: CTC students from labels, from an autoregressive teacher, from CTC teachers.
 
 Everyday sentences (Tatoeba, 17,423 pairs to train on). Students of one recipe at equal updates on the same batches,
 three seeds; one set of teachers. Parts:
@@ -19,20 +19,29 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
+import torch
 import yaml
 from exit_codes import with_exit_code
-from task_scores import save, score_runs
+from marian import open_marian, translate
+from task_scores import SCORED, cpu_name, save, score_runs, write_rows
 
 from kdcompress.errors import DataNotFoundError
 from kdcompress.files import write_text
 from kdcompress.steps import Step, path_setting, run_steps, training_step
 from kdcompress_evaluation.metrics import metrics_for
 from kdcompress_evaluation.scoring import NORMALISERS
+from kdcompress_runtime.manifest import read_manifest
+from kdcompress_runtime.recognizer import Recognizer
 
 PARTS = ("students", "leak", "speed")
 BASELINE = "labels only"
+WARM_UP = 10
+"""Sentences that are not timed."""
 SEQUENCES = "sequences"
 """Store of the autoregressive teacher's sentences."""
 
@@ -43,17 +52,17 @@ METHODS: dict[str, tuple[tuple[str, ...], list[dict[str, object]]]] = {
         (SEQUENCES,),
         [{"kind": "ctc", "weight": 0.5}, {"kind": "nbest", "size": 1, "weight": 0.5}],
     ),
-    "conventional": (("conventional",), [{"kind": "ctc", "weight": 0.5}, {"kind": "frame_kl", "weight": 0.5}]),
-    "oracle": (("oracle",), [{"kind": "ctc", "weight": 0.5}, {"kind": "frame_kl", "weight": 0.5}]),
+    "conventional": (("conventional-labels",), [{"kind": "ctc", "weight": 0.5}, {"kind": "frame_kl", "weight": 0.5}]),
+    "oracle": (("oracle-labels",), [{"kind": "ctc", "weight": 0.5}, {"kind": "frame_kl", "weight": 0.5}]),
 }
-"""Teachers and losses."""
+"""Stores of labels, and losses. Sentences are not distorted, so a teacher that answers once answers for all epochs."""
 
 
 @with_exit_code
 def main(argv: list[str] | None = None) -> None:
     """Train teachers, store sentences, train students, and do the parts."""
     args = parse(argv)
-    run_steps([*teachers(args), store(args)], args.output / "logs", args.workers)
+    run_steps([*teachers(args), *stores(args)], args.output / "logs", args.workers)
     run_steps([sweep(args, seed) for seed in args.seeds], args.output / "logs", args.workers)
     for part in args.parts:
         {"students": students, "leak": leak, "speed": speed}[part](args)
@@ -68,9 +77,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--save", type=Path, default=Path("benchmarks/results/translation"))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--updates", type=int, default=2000, help="of students")
-    parser.add_argument("--teacher-updates", type=int, default=2500)
-    parser.add_argument("--oracle-updates", type=int, default=1500)
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), metavar="METHOD")
+    parser.add_argument("--updates", type=int, default=1200, help="of students")
+    parser.add_argument("--teacher-updates", type=int, default=1500)
+    parser.add_argument("--oracle-updates", type=int, default=1000)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--subwords", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=2)
@@ -82,3 +92,142 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
             print(f"error: {DataNotFoundError(message)}", file=sys.stderr)
             raise SystemExit(1)
     return args
+
+
+def common(args: argparse.Namespace) -> list[str]:
+    """Manifests, tokens and batches: the same for teachers and students."""
+    data = [path_setting(f"data.{split}", args.pairs / f"{split}.jsonl") for split in ("train", "dev")]
+    tokens = [f"data.subwords={args.subwords}", f"frontend.subwords={args.subwords}"]
+    return [*data, *tokens, f"train.batch_size={args.batch_size}", "train.eval_every=500"]
+
+
+def teachers(args: argparse.Namespace) -> list[Step]:
+    """Train a conventional and an Oracle Teacher of one size."""
+    updates = {"conventional": args.teacher_updates, "oracle": args.oracle_updates}
+    return [
+        training_step("train", f"pairs-{name}", args.output / name, [*common(args), f"train.steps={count}"], after=())
+        for name, count in updates.items()
+    ]
+
+
+def stores(args: argparse.Namespace) -> list[Step]:
+    """What each teacher says of every training sentence: the autoregressive one sentences, the others posteriors."""
+    kinds = {
+        SEQUENCES: (args.teacher, {"kind": "nbest", "size": 1, "beam_width": 4}),
+        "conventional-labels": (args.output / "conventional", {"kind": "top_k"}),
+        "oracle-labels": (args.output / "oracle", {"kind": "top_k"}),
+    }
+    asked = {name for method in args.methods for name in METHODS[method][0]}
+    steps = []
+    for name, (teacher, kind) in kinds.items():
+        words = tuple(word for setting in [*common(args), f"label={json.dumps(kind)}"] for word in ("--set", setting))
+        folder = args.output / name
+        arguments = ("label", "pairs-labels", "--teacher", str(teacher), "-o", str(folder), *words)
+        after = () if name == SEQUENCES else (f"pairs-{name.removesuffix('-labels')}",)
+        if name in asked:
+            steps.append(Step(f"store {name}", arguments, after, result=folder / "index.json"))
+    return steps
+
+
+def student(args: argparse.Namespace, number: int, seed: int) -> Path:
+    """Folder of a student."""
+    folder: Path = args.output / "students" / f"{number}-seed{seed}"
+    return folder
+
+
+def sweep(args: argparse.Namespace, seed: int) -> Step:
+    """All methods side by side, on the same batches."""
+    variants = {}
+    for number, (method, (taught_by, losses)) in enumerate(METHODS.items()):
+        if method not in args.methods:
+            continue
+        settings = [*common(args), f"train.steps={args.updates}", f"seed={seed}", f"losses={json.dumps(losses)}"]
+        if taught_by:
+            settings.append(path_setting("distill.teachers", *(args.output / name for name in taught_by)))
+        variants[student(args, number, seed).name] = settings
+    file = args.output / "sweeps" / f"seed{seed}.yaml"
+    write_text(file, yaml.safe_dump({"recipe": "pairs-labels", "variants": variants}))
+    return Step(f"seed {seed}", ("sweep", str(file), "-o", str(args.output / "students")))
+
+
+def students(args: argparse.Namespace) -> None:
+    """Score every student on the test set, the teachers beside them."""
+    runs = {
+        method: [student(args, number, seed) for seed in args.seeds]
+        for number, method in enumerate(METHODS)
+        if method in args.methods
+    }
+    test = args.pairs / "test.jsonl"
+    taught = {"conventional teacher": [args.output / "conventional"]}
+    score_runs([folder for group in [*runs.values(), *taught.values()] for folder in group], test)
+    for name, beams in (("autoregressive teacher, greedy", 1), ("autoregressive teacher, 4 beams", 4)):
+        folder = args.output / "autoregressive" / str(beams)
+        if not (folder / SCORED).is_file():
+            write_rows(folder / SCORED, translated(args.teacher, test, beams))
+        taught[name] = [folder]
+    note = (
+        f"English to Swedish: {args.updates} updates of {args.batch_size} sentences, {len(args.seeds)} seeds, 500 test "
+        "sentences; mean ± standard deviation over seeds, paired 95 % intervals. Teachers were trained once."
+    )
+    metrics = metrics_for("translation", NORMALISERS["plain"])
+    print(save(args.save, "students", {**runs, **taught}, BASELINE, metrics, note))
+
+
+def translated(folder: Path, test: Path, beams: int) -> list[dict[str, object]]:
+    """Rows of the autoregressive teacher."""
+    model, tokenizer = open_marian(folder)
+    entries = list(read_manifest(test))
+    texts = translate(model, tokenizer, [entry.input for entry in entries], beams)
+    return [
+        {"id": entry.id, "group": None, "ref": entry.text, "hyp": text}
+        for entry, text in zip(entries, texts, strict=True)
+    ]
+
+
+def leak(args: argparse.Namespace) -> None:
+    """Test the Oracle Teacher for copying, and its twin for what comes out by chance."""
+    for name in ("oracle", "conventional"):
+        folder = args.save / f"leak-{name}"
+        run_steps([Step(f"leak {name}", ("teacher-check", str(args.output / name), "-o", str(folder)))], args.output, 1)
+
+
+def speed(args: argparse.Namespace) -> None:
+    """Sentences a second of the best student's bundle and of the autoregressive teacher, in turns, one thread."""
+    best = student(args, 1, args.seeds[0])
+    bundle = args.output / "bundle"
+    arguments = ("export", str(best), "-o", str(bundle))
+    run_steps([Step("export", arguments, result=bundle / "bundle.json")], args.output / "logs", 1)
+    text = speeds(bundle, args.teacher, args.pairs / "test.jsonl")
+    write_text(args.save / "speed.md", text)
+    print(text)
+
+
+def speeds(bundle: Path, teacher: Path, test: Path, sentences: int = 200) -> str:
+    """Milliseconds a sentence, one at a time, each sentence given to all in turn."""
+    torch.set_num_threads(1)
+    model, tokenizer = open_marian(teacher)
+    float32 = Recognizer.from_dir(bundle, precision="float32")
+    systems = {"float32": float32.recognize}
+    precisions = [file.precision for file in float32.metadata.models if file.precision != "float32"]
+    systems |= {name: Recognizer.from_dir(bundle, precision=name).recognize for name in precisions}
+    systems["autoregressive, greedy"] = lambda text: translate(model, tokenizer, [text], 1)
+    systems["autoregressive, 4 beams"] = lambda text: translate(model, tokenizer, [text], 4)
+    taken: dict[str, list[float]] = {name: [] for name in systems}
+    for number, entry in enumerate(islice(read_manifest(test), sentences)):
+        for name, run in systems.items():
+            began = time.perf_counter()
+            run(entry.input)
+            if number >= WARM_UP:
+                taken[name].append(time.perf_counter() - began)
+    slowest = float(np.mean(taken["autoregressive, greedy"]))
+    rows = [
+        f"| {name} | {1000 * np.median(times):.2f} | {1 / np.mean(times):.1f} | {slowest / np.mean(times):.1f} |"
+        for name, times in taken.items()
+    ]
+    head = "| system | median ms | sentences/s | times the greedy teacher |\n|---|---|---|---|\n"
+    note = f"{sentences - WARM_UP} test sentences, one at a time and in turns, one thread, {cpu_name()}.\n\n"
+    return note + head + "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

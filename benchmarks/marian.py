@@ -3,7 +3,7 @@
 The teacher for sequence-level distillation in ``bench_translation.py``: no model can be downloaded where the benchmarks
 run, so one is made. What it writes is an ordinary Hugging Face folder, which `kdcompress label` opens like any other::
 
-    python benchmarks/marian.py --train TRAIN.jsonl --dev DEV.jsonl -o runs/translation/marian
+    python benchmarks/marian.py [--train TRAIN.jsonl --dev DEV.jsonl -o runs/translation/marian]
 """
 
 from __future__ import annotations
@@ -156,6 +156,11 @@ def collate(rows: list[tuple[list[int], list[int]]]) -> dict[str, Any]:
     return {"source": source, "mask": mask, "target": wanted, "shifted": shifted}
 
 
+def open_marian(folder: Path) -> tuple[Any, Any]:
+    """Model and tokenizer of a folder."""
+    return MarianMTModel.from_pretrained(folder).eval(), PreTrainedTokenizerFast.from_pretrained(folder)
+
+
 @torch.no_grad()
 def translate(model: Any, tokenizer: Any, texts: list[str], beams: int = 1) -> list[str]:  # noqa: ANN401 (transformers)
     """Translate texts, 64 at a time, longest together."""
@@ -175,15 +180,16 @@ def translate(model: Any, tokenizer: Any, texts: list[str], beams: int = 1) -> l
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--train", type=Path, required=True)
-    parser.add_argument("--dev", type=Path, required=True)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    for name, default in (("steps", 4000), ("batch-size", 64), ("eval-every", 500), ("warmup", 400), ("seed", 1)):
+    pairs = Path("../shared/data/tatoeba_en_sv")
+    parser.add_argument("--train", type=Path, default=pairs / "train.jsonl")
+    parser.add_argument("--dev", type=Path, default=pairs / "dev.jsonl")
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs/translation/marian"))
+    for name, default in (("steps", 6000), ("batch-size", 64), ("eval-every", 500), ("warmup", 400), ("seed", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
     for name, default in (("symbols", 4000), ("width", 256), ("layers", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--dropout", type=float, default=0.2)
+    parser.add_argument("--dropout", type=float, default=0.3)
     return parser
 
 

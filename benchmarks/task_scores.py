@@ -16,6 +16,7 @@ from lm_scores import decoded, hear
 
 from kdcompress.files import replacing, write_text
 from kdcompress_evaluation.bootstrap import choose_speakers, group_sums, interval, resampled_sums
+from kdcompress_evaluation.machine import describe_machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -129,6 +130,11 @@ def mean_difference(
 
     (ours, our_draws), (theirs, their_draws) = mean(found), mean(base)
     return interval(ours - theirs, our_draws - their_draws, len(base[0]))
+
+
+def cpu_name() -> str:
+    """What the machine's processor is called."""
+    return describe_machine().cpu
 
 
 def table(lines: Sequence[Line], baseline: str, metrics: Sequence[Metric], note: str) -> str:
