@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from kdcompress import console
 from kdcompress.commands.options import (
     FAILED,
     AlphaOption,
@@ -28,11 +27,20 @@ app = typer.Typer()
 @app.command()
 def transcribe(
     bundle: BundleArgument,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Audio files.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="Audio files, or images of text lines; to translate: .txt files with a sentence a line, - for "
+            "standard input, or sentences.",
+        ),
+    ],
     stream: Annotated[bool, typer.Option("--stream", help="Print partial results as they come.")] = False,
     endpoint: Annotated[bool, typer.Option("--endpoint", help="Cut at silences: a line for each utterance.")] = False,
-    words: Annotated[bool, typer.Option("--words", help="Times and confidence of each word, too.")] = False,
-    nbest: Annotated[int, typer.Option("--nbest", min=1, help="Hypotheses of each whole file, best first.")] = 1,
+    words: Annotated[
+        bool, typer.Option("--words", help="Place and confidence of each word, too: seconds, pixels, tokens.")
+    ] = False,
+    nbest: Annotated[int, typer.Option("--nbest", min=1, help="Hypotheses of each whole input, best first.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="JSON objects, one a line.")] = False,
     precision: PrecisionOption = None,
     decoder: DecoderOption = None,
@@ -49,11 +57,11 @@ def transcribe(
         Path | None, typer.Option("--hotwords", metavar="FILE", help="The same, one a line of a file.")
     ] = None,
 ) -> None:
-    """Recognise audio files; a file that cannot be read is reported and the others go on."""
+    """Recognise audio or lines of text, or translate; what cannot be read is reported and the others go on."""
     from kdcompress.decoding import DecodingRequest, parse_hotwords
-    from kdcompress.transcribe import TranscribeOptions, transcribe_file
+    from kdcompress.transcribe import TranscribeOptions
+    from kdcompress.transcribe import transcribe as transcribe_all
     from kdcompress_runtime.endpoint import EndpointRules
-    from kdcompress_runtime.errors import AudioError
 
     if nbest > 1 and (stream or endpoint):
         raise OptionsError("--nbest goes with whole files; leave out --stream and --endpoint")
@@ -74,12 +82,5 @@ def transcribe(
         named=len(files) > 1,
         hotwords=request.hotwords,
     )
-    failed = 0
-    for file in files:
-        try:
-            transcribe_file(recognizer, file, options)
-        except AudioError as problem:
-            console.error(str(problem))
-            failed += 1
-    if failed:
+    if transcribe_all(recognizer, files, options):
         raise typer.Exit(FAILED)

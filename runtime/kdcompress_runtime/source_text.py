@@ -48,25 +48,26 @@ class SourceTable:
     def __len__(self) -> int:
         return len(self.symbols)
 
-    def encode(self, text: str, where: str = "text") -> NDArray[np.int64]:
-        """Ids of a text, ``(tokens,)`` int64; Unicode is composed (NFC) first.
+    def encode(self, text: str, where: str = "") -> NDArray[np.int64]:
+        """Ids of a text, ``(tokens,)`` int64; Unicode is composed (NFC) first. ``where`` names it in messages.
 
         Raises:
             SourceTextError: no text, empty, or longer than ``MAX_TOKENS`` tokens or ``MAX_CHARACTERS`` characters.
         """
+        named = f"{where}: " if where else ""
         if not isinstance(text, str):
-            raise SourceTextError(f"{where}: a source is a text, found {type(text).__name__}")
+            raise SourceTextError(f"{named}a source is a text, found {type(text).__name__}")
         if len(text) > MAX_CHARACTERS:
             raise SourceTextError(
-                f"{where}: {len(text)} characters are no sentence (at most {MAX_CHARACTERS}); cut the text up"
+                f"{named}{len(text)} characters are no sentence (at most {MAX_CHARACTERS}); cut the text up"
             )
         words = unicodedata.normalize("NFC", text).split()
         if not words:
-            raise SourceTextError(f"{where}: the source is empty; leave it out")
+            raise SourceTextError(f"{named}the source is empty; leave it out")
         unknown = self._ids[UNKNOWN]
         ids = [self._ids.get(part, unknown) for word in words for part in split_word(WORD_SEPARATOR + word, self._ids)]
         if len(ids) > MAX_TOKENS:
-            raise SourceTextError(f"{where}: {len(ids)} tokens are no sentence (at most {MAX_TOKENS}); cut the text up")
+            raise SourceTextError(f"{named}{len(ids)} tokens are no sentence (at most {MAX_TOKENS}); cut the text up")
         return np.array(ids, dtype=np.int64)
 
     def dumps(self) -> str:

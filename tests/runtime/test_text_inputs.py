@@ -105,6 +105,8 @@ def test_short_sentences_are_padded_as_the_graph_needs(tmp_path):
 def test_what_is_no_sentence_is_refused(translator, value, words):
     with pytest.raises(SourceTextError, match=words):
         translator.recognize(value)
+    with pytest.raises(SourceTextError, match=f"^item 7: .*{words}"):
+        TABLE.encode(value, "item 7")
     with pytest.raises(SourceTextError, match=rf"values\[2\]: .*{words}"):
         translator.recognize_batch(["a", "b", value])
 
