@@ -18,6 +18,7 @@ from kdcompress_runtime.bundle import InputSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kdcompress.recipe import AugmentConfig
     from kdcompress_runtime.bundle import StateSpec
 
 
@@ -55,6 +56,10 @@ class FeaturesConfig(Settings):
     def input_dim(self) -> int:
         """Values of a frame as the network gets it, deltas included."""
         return self.feature_dim * (1 + self.deltas)
+
+    def grown(self, augment: AugmentConfig, units: int) -> int:
+        """Return the most frames that an item of ``units`` frames becomes."""
+        return augment.stretched(units, self.units_per_second)
 
     def exact_shift(self) -> Fraction:
         """Return the input time between features: one unit, since input time is in units where there is no audio."""

@@ -18,6 +18,7 @@ from kdcompress_runtime.bundle import InputSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kdcompress.recipe import AugmentConfig
     from kdcompress_runtime.bundle import StateSpec
 
 INPUT_NAME = "image"
@@ -48,6 +49,10 @@ class ImageConfig(Settings):
     def units_per_second(self) -> float:
         """Input units (columns) in a unit of length, which is a column."""
         return 1.0
+
+    def grown(self, augment: AugmentConfig, units: int) -> int:
+        """Return the most columns that a line of ``units`` columns becomes."""
+        return augment.image.longest(units, self.height) if augment.image else units
 
     def exact_shift(self) -> Fraction:
         """Return the input time between features: one unit, since input time is in units where there is no audio."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -115,6 +116,10 @@ class AugmentConfig(Settings):
                 raise ValueError(f"{name} runs from low to high, found {[low, high]}")
         return self
 
+    def stretched(self, units: int, rate: float) -> int:
+        """Return the most input units that ``units`` of them, ``rate`` a second, become by lead-in and speed."""
+        return math.ceil((units + self.lead_in_s[1] * rate) / min(1.0, *self.speed))
+
     def check_for(self, task: str, augments: frozenset[str]) -> None:
         """Refuse what has no effect on the items of a task.
 
@@ -168,6 +173,10 @@ class LogMelConfig(Settings):
     def units_per_second(self) -> int:
         """Input units (samples) in a second."""
         return self.sample_rate
+
+    def grown(self, augment: AugmentConfig, units: int) -> int:
+        """Return the most samples that a recording of ``units`` samples becomes."""
+        return augment.stretched(units, self.units_per_second)
 
     def exact_shift(self) -> Fraction:
         """Return the seconds between feature frames: whole samples, so 11,025 Hz have no 10 ms."""

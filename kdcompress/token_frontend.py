@@ -19,6 +19,7 @@ from kdcompress_runtime.bundle import InputSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kdcompress.recipe import AugmentConfig
     from kdcompress_runtime.bundle import StateSpec
 
 INPUT_NAME = "tokens"
@@ -44,8 +45,8 @@ class TokensConfig(Settings):
     upsampling: int = Field(default=3, ge=1, le=16)
     """Output frames for one source token: 2 or 3, so that a translation may be longer than its source."""
     symbols: str | None = None
-    """The table, symbols separated by spaces. Left out: that of the first teacher, else learned from ``data.train``; the
-    recipe in the folder of a run holds it."""
+    """The table, symbols separated by spaces. Left out: that of the first teacher, else learned from ``data.train``;
+    the recipe in the folder of a run holds it."""
 
     @property
     def sample_rate(self) -> None:
@@ -56,6 +57,11 @@ class TokensConfig(Settings):
     def units_per_second(self) -> float:
         """Input units (source tokens) in a unit of length, which is a token."""
         return 1.0
+
+    def grown(self, augment: AugmentConfig, units: int) -> int:
+        """Return ``units``: sentences do not grow."""
+        del augment
+        return units
 
     def exact_shift(self) -> Fraction:
         """Return the input time between features: a part of a token."""

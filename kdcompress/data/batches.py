@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -72,10 +71,9 @@ def _plan(items: Items, recipe: Recipe, streams: int) -> Plan:
     config, rate = recipe.train, recipe.frontend.units_per_second
     if config.batch_seconds is None:
         return PoolPlan(items.lengths, config.batch_size, streams=streams, seed=recipe.seed)
-    lead_in, slowest = recipe.augment.lead_in_s[1], min(recipe.augment.speed)
 
     def longest(units: int) -> int:
-        return math.ceil((units + lead_in * rate) / min(1.0, slowest))
+        return recipe.frontend.grown(recipe.augment, units)
 
     budget = round(config.batch_seconds * rate)
     return BucketPlan(items.lengths, budget, longest=longest, streams=streams, seed=recipe.seed)
