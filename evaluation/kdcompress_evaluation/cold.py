@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "bundle": ("kdcompress_runtime.recognizer",),
+    "seq2seq": ("onnxruntime", "tokenizers", "kdcompress_evaluation.systems"),
     "huggingface": ("onnxruntime", "kdcompress_evaluation.systems"),
     "sherpa-onnx": ("sherpa_onnx", "kdcompress_evaluation.systems"),
 }

@@ -106,6 +106,7 @@ _APART = frozenset(
         "RunInfo.variants",
         "Slice.rates",
         "VariantInfo.measured",
+        "VariantInfo.options",
         "VariantInfo.provenance",
     }
 )

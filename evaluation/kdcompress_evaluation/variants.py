@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,8 @@ class VariantInfo:
     name: str
     """Unique in a report; also the stem of its files."""
     kind: str
-    """What it is: ``bundle``, ``huggingface``, ``sherpa-onnx`` or ``predictions`` (texts of another system)."""
+    """What it is: ``bundle``, ``seq2seq`` (an autoregressive translator of Hugging Face), ``huggingface``,
+    ``sherpa-onnx`` or ``predictions`` (texts of another system)."""
     anchor: bool
     """Shown for comparison, for example a teacher; never chosen."""
     task: str
@@ -68,6 +69,8 @@ class VariantInfo:
     """As in ``bundle.json``: teacher, method, recipe, data fingerprints, versions, licence."""
     measured: dict[str, Any]
     """As in ``bundle.json``: what export proved."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """How it searches, where that is its own matter: ``{"beams": 4}`` of an autoregressive model."""
 
     @property
     def streaming(self) -> bool:

@@ -23,6 +23,7 @@ _OURS = ("numpy", "numpy.libs", "onnxruntime/capi", "kdcompress_runtime")
 _RUNTIMES = {
     "bundle": _OURS,
     "huggingface": _OURS[:-1],
+    "seq2seq": ("numpy", "numpy.libs", "onnxruntime/capi", "tokenizers"),
     "sherpa-onnx": ("numpy", "numpy.libs", "sherpa_onnx", "sherpa_onnx.libs"),
 }
 """Installed folders by kind of variant; of onnxruntime only the library and its bindings, not its tools."""

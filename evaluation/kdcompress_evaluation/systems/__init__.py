@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kdcompress_evaluation.systems import bundle, huggingface, predictions, sherpa
+from kdcompress_evaluation.systems import bundle, huggingface, predictions, seq2seq, sherpa
 from kdcompress_evaluation.systems.base import Item, LiveStream, Recognised, System, Word
 from kdcompress_runtime.errors import BundleError, BundleNotFoundError
 
@@ -19,6 +19,7 @@ __all__ = ["KINDS", "Item", "LiveStream", "Recognised", "System", "Word", "descr
 
 KINDS: dict[str, ModuleType] = {
     "bundle": bundle,
+    "seq2seq": seq2seq,  # before the CTC models of Hugging Face, which are folders with a config.json, too
     "huggingface": huggingface,
     "sherpa-onnx": sherpa,
     "predictions": predictions,
