@@ -13,6 +13,7 @@ from kdcompress_export.streams import greedy_text, output_frames, random_pieces,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kdcompress_export.inputs import Units
     from kdcompress_export.streams import Samples
     from kdcompress_runtime.model import CtcModel
 
@@ -29,7 +30,7 @@ class SplitDifferences:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two models on the same audio."""
+    """Two models on the same inputs."""
 
     frames: int
     """Frames compared."""
@@ -45,7 +46,7 @@ def split_differences(model: CtcModel, samples: Samples, *, seed: int, splits: i
     """Run a recording whole, frame by frame at its start, and in ``splits`` random cuts.
 
     Raises:
-        ValueError: the model takes whole recordings only; there is nothing to compare.
+        ValueError: the model takes whole inputs only; there is nothing to compare.
     """
     rng = np.random.default_rng(seed)
     total = output_frames(samples, model.metadata) + model.metadata.lookahead_frames
@@ -62,8 +63,8 @@ def split_differences(model: CtcModel, samples: Samples, *, seed: int, splits: i
     return SplitDifferences(worst, equal)
 
 
-def compare_models(reference: CtcModel, candidate: CtcModel, recordings: Sequence[Samples]) -> Agreement:
-    """Compare the log-probabilities of two models on whole recordings, float32 ``(n,)`` at their rate.
+def compare_models(reference: CtcModel, candidate: CtcModel, recordings: Sequence[Units]) -> Agreement:
+    """Compare the log-probabilities of two models on whole inputs, ``(units, ...)`` each.
 
     Raises:
         ParityError: they do not answer with the same number of frames.
@@ -74,7 +75,7 @@ def compare_models(reference: CtcModel, candidate: CtcModel, recordings: Sequenc
         expected, found = run_pieces(reference, samples), run_pieces(candidate, samples)
         if found.shape != expected.shape:
             raise ParityError(
-                f"for the same recording one model answers with {len(expected)} frames and the other with "
+                f"for the same input one model answers with {len(expected)} frames and the other with "
                 f"{len(found)}: they are not two precisions of one model"
             )
         difference = np.abs(found - expected)

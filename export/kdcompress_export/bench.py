@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
-from kdcompress_export.streams import synthetic
-from kdcompress_export.timing import WHOLE_SECONDS, Milliseconds, cpu_name, time_steps, time_whole
+from kdcompress_export.inputs import Inputs, Recordings, inputs_of
+from kdcompress_export.timing import Milliseconds, cpu_name, time_steps, time_whole
 from kdcompress_runtime.bundle import Bundle
 from kdcompress_runtime.errors import OptionsError
 from kdcompress_runtime.model import CtcModel
@@ -48,13 +48,14 @@ class PrecisionBench:
     size_bytes: int
     """Model, ``tokens.txt`` and ``bundle.json``."""
     cold_load_ms: float
-    """From the path to the first answer: read, check, load, one chunk (1 s where there are no chunks); median."""
+    """From the path to the first answer: read, check, load, one chunk (a tenth of the long input where there are
+    no chunks); median."""
     whole_ms: Milliseconds
-    """One step over 10 s of audio."""
-    whole_real_time_factor: float
-    """Median time over audio time for 10 s at once."""
+    """One step over a long input."""
+    whole_real_time_factor: float | None
+    """Median time over audio time for that; None where the input is no audio."""
     chunks: tuple[ChunkTime, ...]
-    """By chunk size; empty for a model that takes whole recordings."""
+    """By chunk size; empty for a model that takes whole inputs."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ class BenchReport:
     threads: int
     """Threads of onnxruntime."""
     streaming: bool
-    """False: the model takes whole recordings, and there are no chunks."""
+    """False: the model takes whole inputs, and there are no chunks."""
+    long: str
+    """What a long input is: ``10 s``, a number of columns, of source tokens."""
     default_precision: str
     """Precision that apps load."""
     precisions: tuple[PrecisionBench, ...]
@@ -93,13 +96,13 @@ def bench_bundle(
     Args:
         bundle: folder or ``.zip``.
         chunk_frames: step sizes to time; a quarter, one and four times the bundle's own when left out. None where
-            the model takes whole recordings.
-        whole_rounds: times that 10 s are run.
+            the model takes whole inputs.
+        whole_rounds: times that a long input is run.
         chunk_rounds: times that each chunk is run.
 
     Raises:
         BundleError, ModelError: the bundle cannot be loaded.
-        OptionsError: a number is below 1; ``chunk_frames`` for a model that takes whole recordings.
+        OptionsError: a number is below 1; ``chunk_frames`` for a model that takes whole inputs.
     """
     opened = Bundle.open(bundle)
     metadata = opened.metadata
@@ -108,7 +111,7 @@ def bench_bundle(
         raise OptionsError("chunk_frames and rounds must be at least 1")
     loads = {file.precision: _cold_load_ms(bundle, file.precision) for file in metadata.models}
     models = {file.precision: CtcModel.from_bundle(opened, file.precision) for file in metadata.models}
-    whole = time_whole(models, whole_rounds)
+    whole, fed = time_whole(models, whole_rounds), inputs_of(next(iter(models.values())))
     chunks = {frames: time_steps(models, frames, chunk_rounds) for frames in sizes}
     shift = metadata.frame_shift_ms
     return BenchReport(
@@ -119,6 +122,7 @@ def bench_bundle(
         onnxruntime=onnxruntime.__version__,
         threads=1,
         streaming=metadata.streaming,
+        long=fed.long_words,
         default_precision=metadata.default_precision,
         precisions=tuple(
             PrecisionBench(
@@ -126,7 +130,7 @@ def bench_bundle(
                 size_bytes=opened.size(name),
                 cold_load_ms=loads[name],
                 whole_ms=whole[name],
-                whole_real_time_factor=whole[name].p50 / (1000 * WHOLE_SECONDS),
+                whole_real_time_factor=_real_time_factor(whole[name], fed),
                 chunks=tuple(
                     ChunkTime(frames, frames * shift, times[name], times[name].p50 / (frames * shift))
                     for frames, times in chunks.items()
@@ -143,14 +147,19 @@ def _chunk_sizes(metadata: BundleMetadata, wanted: Sequence[int] | None) -> list
     if metadata.streaming:
         return sorted(set(wanted or usual))
     if wanted:
-        raise OptionsError("the model takes whole recordings, so there are no chunks to time; leave chunk_frames out")
+        raise OptionsError("the model takes whole inputs, so there are no chunks to time; leave chunk_frames out")
     return []
 
 
+def _real_time_factor(time: Milliseconds, fed: Inputs) -> float | None:
+    return time.p50 / (1000 * fed.LONG_SECONDS) if isinstance(fed, Recordings) else None
+
+
 def _cold_load_ms(bundle: Path, precision: str) -> float:
-    metadata, taken = Bundle.open(bundle).metadata, []
-    frames = metadata.chunk_frames if metadata.streaming else math.ceil(1000 / metadata.frame_shift_ms)
-    inputs = synthetic(metadata.input, max(frames * metadata.input.units_per_frame, metadata.input.min_units), seed=0)
+    first, taken = CtcModel.from_bundle(Bundle.open(bundle), precision), []
+    fed, metadata = inputs_of(first), first.metadata
+    units = metadata.chunk_frames * metadata.input.units_per_frame if metadata.streaming else math.ceil(fed.long / 10)
+    inputs = fed.synthetic(max(units, metadata.input.min_units), seed=0)[None]
     for _ in range(_LOADS):
         start = time.perf_counter()
         model = CtcModel.from_bundle(Bundle.open(bundle), precision)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jiwer
 import numpy as np
 
-from kdcompress_runtime.audio import read_audio
+from kdcompress_export.inputs import inputs_of
 from kdcompress_runtime.manifest import manifest_fingerprint, read_manifest
 from kdcompress_runtime.recognizer import Recognizer
 
@@ -128,7 +128,7 @@ def measure_error_rates(
         on_item: called after each item with how many are done and how many there are.
 
     Raises:
-        ManifestError, AudioError: the manifest or a recording cannot be read.
+        ManifestError, AudioError, ImageError, SourceTextError: the manifest or an input cannot be read.
     """
     references, errors = count_errors(models, manifest, limit, on_item)
     return combine(references, errors)
@@ -142,13 +142,14 @@ def count_errors(
 ) -> tuple[References, dict[str, ItemErrors]]:
     """Recognise a manifest as ``measure_error_rates`` does and return the errors of each model in each item.
 
-    Every recording is read once.
+    Every input is read once, and none where there are no models.
     """
     recognizers = {name: Recognizer(model) for name, model in models.items()}
+    asked = inputs_of(next(iter(models.values()))).asked if models else lambda _: ()
     texts: dict[str, list[str]] = {name: [] for name in models}
     entries = list(islice(read_manifest(manifest), limit))
     for done, entry in enumerate(entries, 1):
-        for name, text in _texts(recognizers, entry.input).items():
+        for name, text in _texts(recognizers, asked(entry)).items():
             texts[name].append(text)
         if on_item:
             on_item(done, len(entries))
@@ -177,12 +178,9 @@ def describe_references(fingerprint: str, references: Sequence[str]) -> Referenc
     return References(fingerprint, tuple(map(len, normal)), sum(len(" ".join(words)) for words in normal))
 
 
-def _texts(recognizers: Mapping[str, Recognizer], path: str) -> dict[str, str]:
-    """What each hears in a recording, which is read once; not at all where nobody listens."""
-    if not recognizers:
-        return {}
-    samples, rate = read_audio(path)
-    return {name: recognizer.recognize(samples, rate).text for name, recognizer in recognizers.items()}
+def _texts(recognizers: Mapping[str, Recognizer], asked: tuple[Any, ...]) -> dict[str, str]:
+    """What each makes of an input."""
+    return {name: recognizer.recognize(*asked).text for name, recognizer in recognizers.items()}
 
 
 def combine(references: References, errors: Mapping[str, ItemErrors]) -> ErrorRates:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdcompress_export.bundle_writer import write_bundle
+from kdcompress_export.entries import check_disjoint
 from kdcompress_export.prove import FLOAT
 from kdcompress_export.quantization.options import SearchOptions
 from kdcompress_export.quantization.search import search
-from kdcompress_export.recordings import check_disjoint
 from kdcompress_export.targets.table import ONNXRUNTIME, check_outputs, check_targets, write_targets
 from kdcompress_runtime.bundle import METADATA_FILE, Bundle, BundleMetadata, ModelFile, sha256
 from kdcompress_runtime.errors import OptionsError

@@ -10,16 +10,17 @@ from kdcompress.run import load_run
 from kdcompress.students.base import Student
 from kdcompress.token_frontend import TokensConfig
 from kdcompress_export.convert import convert, input_spec
+from kdcompress_export.entries import choose_entries
 from kdcompress_export.errors import ExportError
-from kdcompress_export.inputs import INPUT_KINDS, inputs_for
+from kdcompress_export.inputs import inputs_for
 from kdcompress_export.parity import DEFAULT_ATOL, check_parity
 from kdcompress_export.planar import with_2d_convolutions
 from kdcompress_export.prove import FLOAT
-from kdcompress_export.recordings import choose_entries
 from kdcompress_export.signature import geometry
 from kdcompress_export.source import Source
 from kdcompress_export.whole import WholeInputs, check_whole_parity, convert_whole, whole_inputs
 from kdcompress_runtime.bundle import BundleMetadata
+from kdcompress_runtime.input_kinds import INPUT_KINDS
 from kdcompress_runtime.manifest import manifest_fingerprint
 from kdcompress_runtime.source_text import SourceTable
 

@@ -15,6 +15,7 @@ from kdcompress_export.streams import speech_like_noise
 from kdcompress_runtime.audio import read_audio
 from kdcompress_runtime.errors import BundleError, ManifestError
 from kdcompress_runtime.images import read_image, to_columns
+from kdcompress_runtime.input_kinds import KINDS, axes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,19 +36,28 @@ PROBE_SEEDS = (11, 12)
 class Inputs(ABC):
     """Inputs of one model."""
 
-    dtype: ClassVar[str]
-    """Of the graph's input."""
-    units: ClassVar[str]
-    """Name of its second axis: what an input is long in."""
     item: ClassVar[str]
     """What an input is called in messages."""
     manifest_kind: ClassVar[str]
     """``kind`` of the entries of a manifest that fit."""
-    can_stream: ClassVar[bool] = False
-    """Whether there are models that take them piece by piece."""
 
     def __init__(self, spec: InputSpec) -> None:
         self.spec = spec
+
+    @property
+    def dtype(self) -> str:
+        """Of the graph's input."""
+        return KINDS[self.spec.kind].dtype
+
+    @property
+    def units(self) -> str:
+        """Name of its second axis: what an input is long in."""
+        return KINDS[self.spec.kind].units
+
+    @property
+    def can_stream(self) -> bool:
+        """Whether there are models that take them piece by piece."""
+        return KINDS[self.spec.kind].streams
 
     @property
     def items(self) -> str:
@@ -57,7 +67,7 @@ class Inputs(ABC):
     @property
     def trailing(self) -> tuple[int, ...]:
         """Sizes of the axes behind the units."""
-        return ()
+        return tuple(int(size) for size in axes_of(self.spec)[1:])
 
     @property
     def frame_shift_ms(self) -> float:
@@ -99,10 +109,6 @@ class Inputs(ABC):
         """Return an input that shows a wrong normalisation, where norms inside a model would hide it."""
         return None
 
-    def identity(self, entry: ManifestEntry) -> str:
-        """What tells the content of one entry from that of others: the file, or the sentence."""
-        return str(Path(entry.input).resolve())
-
     def read_all(self, entries: Iterable[ManifestEntry]) -> Iterator[Units]:
         """Read entries one at a time.
 
@@ -126,16 +132,17 @@ class Inputs(ABC):
         return entry
 
 
-def lengthened(one: Units, units: int) -> Units:
-    """Return an input with zeros behind it, until it is ``units`` long."""
-    missing = max(units - len(one), 0)
-    return np.pad(one, [(0, missing), *[(0, 0)] * (one.ndim - 1)])
+def identity(entry: ManifestEntry) -> str:
+    """What tells the content of an entry from that of others: its file, or its sentence."""
+    if entry.kind == Sentences.manifest_kind:
+        return " ".join(entry.input.split())
+    return str(Path(entry.input).resolve())
 
 
 class Recordings(Inputs):
     """Mono audio at the model's rate, float32 ``(samples,)`` in [-1, 1]."""
 
-    dtype, units, item, manifest_kind, can_stream = "float32", "samples", "recording", "audio", True
+    item, manifest_kind = "recording", "audio"
     LONG_SECONDS: ClassVar[float] = 10.0
     PROBE_SECONDS: ClassVar[float] = 5.0
 
@@ -190,7 +197,7 @@ class Recordings(Inputs):
 class Images(Inputs):
     """Columns of images of text lines, uint8 ``(columns, height * channels)``."""
 
-    dtype, units, item, manifest_kind = "uint8", "columns", "image", "image"
+    item, manifest_kind = "image", "image"
     LONG_WIDTH: ClassVar[int] = 12
     """Of the line that is timed, in heights: a line of some thirty letters."""
 
@@ -203,11 +210,6 @@ class Images(Inputs):
     def channels(self) -> int:
         """1 or 3."""
         return self.spec.channels or 1
-
-    @property
-    def trailing(self) -> tuple[int, ...]:
-        """Pixels of a column, channels last."""
-        return (self.height * self.channels,)
 
     @property
     def long(self) -> int:
@@ -250,7 +252,7 @@ class Images(Inputs):
 class Sentences(Inputs):
     """Ids of source tokens, int64 ``(tokens,)``."""
 
-    dtype, units, item, manifest_kind = "int64", "tokens", "sentence", "text"
+    item, manifest_kind = "sentence", "text"
     LONG: ClassVar[int] = 24
 
     def __init__(self, spec: InputSpec, table: SourceTable | None = None) -> None:
@@ -299,14 +301,8 @@ class Sentences(Inputs):
         """Ids of the sentence's tokens."""
         return self.table.encode(entry.input, where=f"item {entry.id}")
 
-    def identity(self, entry: ManifestEntry) -> str:
-        """The sentence."""
-        return " ".join(entry.input.split())
-
 
 _KINDS: dict[str, type[Inputs]] = {"pcm": Recordings, "image": Images}
-INPUT_KINDS = (*_KINDS, "tokens")
-"""What a bundle can be fed."""
 
 
 def inputs_for(spec: InputSpec, table: SourceTable | None = None) -> Inputs:
@@ -328,4 +324,4 @@ def inputs_for(spec: InputSpec, table: SourceTable | None = None) -> Inputs:
 
 def inputs_of(model: CtcModel) -> Inputs:
     """Return the inputs that a loaded model takes; see ``inputs_for``."""
-    return inputs_for(model.metadata.input, getattr(model, "source_table", None))
+    return inputs_for(model.metadata.input, model.source_table)

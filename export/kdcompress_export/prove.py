@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime
 
 from kdcompress_export.agreement import SplitDifferences, split_differences
-from kdcompress_export.streams import speech_like_noise
-from kdcompress_export.timing import WHOLE_SECONDS, Milliseconds, cpu_name, time_steps, time_whole
+from kdcompress_export.inputs import inputs_of
+from kdcompress_export.timing import Milliseconds, cpu_name, time_steps, time_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from kdcompress_export.streams import Samples
+    from kdcompress_export.inputs import Units
     from kdcompress_runtime.model import CtcModel
 
 FLOAT, INT8 = "float32", "int8"
@@ -26,8 +26,6 @@ SPLIT_ATOL = {FLOAT: 1e-4, INT8: 0.75}
 """Largest difference in nats between whole and pieces. Pieces change float32 sums in their last bits; in int8
 such a bit can move a feature by one step of its scale, and with it log-probabilities of rare labels. Other small
 precisions round as well, and are held to the bound of int8 (``split_atol``)."""
-PROBE_SEEDS = (11, 12)
-PROBE_SECONDS = 5.0
 _SPLITS = 3
 
 
@@ -36,15 +34,17 @@ class Speed:
     """Time of one step, one thread, all precisions taking turns."""
 
     whole: dict[str, Milliseconds]
-    """Over 10 s of audio, by precision."""
+    """Over a long input, by precision."""
     chunk: dict[str, Milliseconds]
-    """Over one streaming chunk, by precision; empty for a model that takes whole recordings."""
+    """Over one streaming chunk, by precision; empty for a model that takes whole inputs."""
     small: str = INT8
     """The precision that is compared with float32."""
+    long: str = "10 s"
+    """What a long input is."""
 
     @property
     def whole_ratio(self) -> float:
-        """Float32 time over the small precision's, 10 s."""
+        """Float32 time over the small precision's, long input."""
         return self.whole[FLOAT].cpu / self.whole[self.small].cpu
 
     @property
@@ -60,7 +60,7 @@ class Speed:
     @property
     def sentence(self) -> str:
         """Both ratios in words."""
-        whole = f"{self.whole_ratio:.2f}x on {WHOLE_SECONDS:.0f} s"
+        whole = f"{self.whole_ratio:.2f}x on {self.long}"
         return whole if self.chunk_ratio is None else f"{whole}, {self.chunk_ratio:.2f}x on a chunk"
 
 
@@ -72,11 +72,6 @@ class Choice:
     """``float32`` or the small one."""
     reason: str
     """One sentence."""
-
-
-def probe_recordings(sample_rate: int) -> list[Samples]:
-    """Noise that is the same on every machine, for verification without data."""
-    return [speech_like_noise(PROBE_SECONDS, sample_rate, seed) for seed in PROBE_SEEDS]
 
 
 def small_precisions(models: Mapping[str, object]) -> list[str]:
@@ -91,23 +86,23 @@ def split_atol(precision: str) -> float:
 
 def measure_speed(models: Mapping[str, CtcModel], small: str = INT8) -> Speed:
     """Time whole and, where the models stream, chunk, models taking turns."""
-    metadata = next(iter(models.values())).metadata
-    chunk = time_steps(models, metadata.chunk_frames) if metadata.streaming else {}
-    return Speed(time_whole(models), chunk, small)
+    some = next(iter(models.values()))
+    chunk = time_steps(models, some.metadata.chunk_frames) if some.metadata.streaming else {}
+    return Speed(time_whole(models), chunk, small, inputs_of(some).long_words)
 
 
-def worst_split(model: CtcModel, recordings: Sequence[Samples]) -> SplitDifferences:
+def worst_split(model: CtcModel, recordings: Sequence[Units]) -> SplitDifferences:
     """Whole against pieces on every recording; the largest difference, and whether all texts agree.
 
     Raises:
-        ValueError: the model takes whole recordings only; see ``split_summary``.
+        ValueError: the model takes whole inputs only; see ``split_summary``.
     """
     found = [split_differences(model, samples, seed=i, splits=_SPLITS) for i, samples in enumerate(recordings)]
     return SplitDifferences(max(one.max_abs_diff for one in found), all(one.texts_equal for one in found))
 
 
-def split_summary(model: CtcModel, recordings: Sequence[Samples]) -> dict[str, Any] | None:
-    """JSON object of ``worst_split``; None where the model takes whole recordings and cannot be split."""
+def split_summary(model: CtcModel, recordings: Sequence[Units]) -> dict[str, Any] | None:
+    """JSON object of ``worst_split``; None where the model takes whole inputs and cannot be split."""
     return asdict(worst_split(model, recordings)) if model.metadata.streaming else None
 
 
@@ -117,7 +112,7 @@ def speed_summary(speed: Speed) -> dict[str, Any]:
         "cpu": cpu_name(),
         "onnxruntime": onnxruntime.__version__,
         "threads": 1,
-        "whole_seconds": WHOLE_SECONDS,
+        "whole": speed.long,
         "whole_ms": {name: asdict(value) for name, value in speed.whole.items()},
         "chunk_ms": {name: asdict(value) for name, value in speed.chunk.items()} if speed.chunk else None,
         "whole_ratio": speed.whole_ratio,

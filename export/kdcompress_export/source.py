@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kdcompress_export.inputs import inputs_for
 from kdcompress_export.prove import FLOAT
 from kdcompress_runtime.bundle import TOKENS_FILE
+from kdcompress_runtime.input_kinds import SOURCE_TOKENS_FILE
 from kdcompress_runtime.model import CtcModel
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from kdcompress_runtime.bundle import BundleMetadata
     from kdcompress_runtime.source_text import SourceTable
     from kdcompress_runtime.vocabulary import Vocabulary
-
-SOURCE_TOKENS_FILE = "source_tokens.txt"
-"""Where a bundle for sentences keeps its source table."""
 
 
 @dataclass(frozen=True)
@@ -69,4 +67,10 @@ class Source:
         Raises:
             ModelError: onnxruntime refuses it, or its inputs and outputs are not what ``metadata`` says.
         """
-        return CtcModel(content or self.content, self.metadata, self.vocabulary, source=precision)
+        return CtcModel(
+            content or self.content,
+            self.metadata,
+            self.vocabulary,
+            source=precision,
+            source_table=self.source_table,
+        )

@@ -1,11 +1,11 @@
-"""A model run over whole recordings or, where it streams, over pieces of them, its lag undone.
+"""A model run over whole inputs or, where it streams, over pieces of them, its lag undone.
 
 Runtime only: no torch, no onnx.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kdcompress_runtime.bundle import BundleMetadata, InputSpec
+    from kdcompress_runtime.bundle import BundleMetadata
     from kdcompress_runtime.model import CtcModel
 
 Samples = NDArray[np.float32]
@@ -26,14 +26,19 @@ def output_frames(samples: Samples, metadata: BundleMetadata) -> int:
     return -(-len(samples) // metadata.input.units_per_frame)
 
 
-def padded(samples: Samples, metadata: BundleMetadata) -> NDArray[np.float32]:
+def lengthened(one: NDArray[Any], units: int) -> NDArray[Any]:
+    """Return an input ``(units, ...)`` with zeros behind it, until it has as many units as that."""
+    missing = max(units - len(one), 0)
+    return np.pad(one, [(0, missing), *[(0, 0)] * (one.ndim - 1)])
+
+
+def padded(samples: NDArray[Any], metadata: BundleMetadata) -> NDArray[Any]:
     """Pad a recording ``(n,)`` to whole frames and for the look-ahead; ``(1, (T + D) * units_per_frame)``.
 
-    For a model that takes whole recordings: to the shortest input that it takes.
+    For a model that takes whole inputs ``(units, ...)``: to the shortest one that it takes.
     """
     if not metadata.streaming:
-        missing = max(metadata.input.min_units - len(samples), 0)
-        return np.pad(samples, (0, missing)).astype(np.float32)[None]
+        return lengthened(samples, metadata.input.min_units)[None]
     units = metadata.input.units_per_frame
     total = (output_frames(samples, metadata) + metadata.lookahead_frames) * units
     room: NDArray[np.float32] = np.zeros((1, total), dtype=np.float32)
@@ -41,18 +46,20 @@ def padded(samples: Samples, metadata: BundleMetadata) -> NDArray[np.float32]:
     return room
 
 
-def run_pieces(model: CtcModel, samples: Samples, pieces: Sequence[int] | None = None) -> NDArray[np.float32]:
-    """Log-probabilities ``(T, C)`` of a recording, fed in steps of ``pieces`` frames each (whole when left out).
+def run_pieces(model: CtcModel, samples: NDArray[Any], pieces: Sequence[int] | None = None) -> NDArray[np.float32]:
+    """Log-probabilities ``(T, C)`` of an input ``(units, ...)``.
+
+    It is fed in steps of ``pieces`` frames each, whole when they are left out.
 
     Raises:
-        ValueError: ``pieces`` are not the recording, or the model takes whole recordings only.
+        ValueError: ``pieces`` are not the recording, or the model takes whole inputs only.
         ModelError: the model failed.
     """
     units = model.metadata.input.units_per_frame
     inputs = padded(samples, model.metadata)
     if not model.metadata.streaming:
         if pieces is not None:
-            raise ValueError("the model takes whole recordings; it cannot be fed in pieces")
+            raise ValueError("the model takes whole inputs; it cannot be fed in pieces")
         answer: NDArray[np.float32] = model.step(inputs, model.init_states())[0][0]
         return answer
     total = inputs.shape[1] // units
@@ -74,18 +81,6 @@ def random_pieces(total: int, rng: np.random.Generator, longest: int = 40) -> li
     while (left := total - sum(pieces)) > 0:
         pieces.append(min(left, int(rng.integers(1, longest + 1))))
     return pieces
-
-
-def synthetic(source: InputSpec, units: int, seed: int) -> NDArray[np.float32]:
-    """``units`` input units of what a model is fed, for want of real ones; ``(1, units)`` for audio.
-
-    Raises:
-        ValueError: nothing like it can be made up for this kind of input.
-    """
-    if source.kind != "pcm" or source.sample_rate is None:
-        raise ValueError(f"no synthetic input of kind {source.kind!r}")
-    noise = speech_like_noise(units / source.sample_rate, source.sample_rate, seed)
-    return np.resize(noise, (1, units))
 
 
 def speech_like_noise(seconds: float, sample_rate: int, seed: int) -> Samples:

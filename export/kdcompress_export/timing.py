@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdcompress_export.streams import synthetic
+from kdcompress_export.inputs import Recordings, inputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from kdcompress_runtime.model import CtcModel
 
-WHOLE_SECONDS = 10.0
+WHOLE_SECONDS = Recordings.LONG_SECONDS
 _WHOLE_ROUNDS = 15
 _CHUNK_ROUNDS = 150
 _BURST = 10
@@ -73,9 +73,9 @@ def _summary(values: NDArray[np.float64]) -> Milliseconds:
 
 
 def time_whole(models: Mapping[str, CtcModel], rounds: int = _WHOLE_ROUNDS) -> dict[str, Milliseconds]:
-    """Time one step over 10 s of audio for each model."""
-    some = next(iter(models.values())).metadata
-    return time_steps(models, round(WHOLE_SECONDS * 1000 / some.frame_shift_ms), rounds)
+    """Time one step over a long input for each model: ``Inputs.long``, 10 s of audio."""
+    some = next(iter(models.values()))
+    return time_steps(models, round(inputs_of(some).long / some.metadata.input.units_per_frame), rounds)
 
 
 def time_steps(models: Mapping[str, CtcModel], frames: int, rounds: int = _CHUNK_ROUNDS) -> dict[str, Milliseconds]:
@@ -84,11 +84,11 @@ def time_steps(models: Mapping[str, CtcModel], frames: int, rounds: int = _CHUNK
 
 
 def model_step(model: CtcModel, frames: int) -> Callable[[], object]:
-    """Return a call that steps one stream by ``frames`` frames of noise.
+    """Return a call that steps one stream by ``frames`` frames of something made up.
 
-    A model that takes whole recordings is given as much audio, or the least that it takes.
+    A model that takes whole inputs is given as many units, or the fewest that it takes.
     """
     source = model.metadata.input
-    inputs = synthetic(source, max(frames * source.units_per_frame, source.min_units), seed=0)
+    inputs = inputs_of(model).synthetic(max(frames * source.units_per_frame, source.min_units), seed=0)[None]
     states = model.init_states()
     return lambda: model.step(inputs, states)

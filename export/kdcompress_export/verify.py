@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime
 
 from kdcompress_export.agreement import compare_models
+from kdcompress_export.entries import choose_entries
+from kdcompress_export.inputs import inputs_of
 from kdcompress_export.prove import (
     FLOAT,
     MAX_WORSE_POINTS,
     MIN_AGREEMENT,
     measure_speed,
-    probe_recordings,
     small_precisions,
     split_atol,
     worst_split,
 )
-from kdcompress_export.recordings import choose_entries, read_recordings
 from kdcompress_export.signature import METADATA_KEY, is_geometry
 from kdcompress_export.timing import cpu_name
 from kdcompress_runtime.bundle import Bundle, BundleMetadata
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kdcompress_export.error_rates import ErrorRates
-    from kdcompress_export.streams import Samples
+    from kdcompress_export.inputs import Units
 
-_RECORDINGS = 4
-_SLACK = {"recordings": 0.05, "noise": 0.02}
+_ITEMS = 4
+_NOISE = "noise"
+_SLACK, _NOISE_SLACK = 0.05, 0.02
 _MIN_SPEED_RATIO = 0.9
 """Export demands 1; a busy machine is forgiven a tenth."""
 _RATE_SLACK_POINTS = 0.5
@@ -66,7 +67,7 @@ class VerifyReport:
     """Model name of this machine's CPU."""
     onnxruntime: str
     """Version."""
-    audio: str
+    fed: str
     """What the models were run on."""
     checks: tuple[Check, ...]
     """In the order they ran; where hashes or graphs fail, what depends on them is not run."""
@@ -84,19 +85,19 @@ class VerifyReport:
 def verify_bundle(bundle: Path, *, manifest: Path | None = None) -> VerifyReport:
     """Check hashes, graphs, whole against pieces, small against float32, speed and, with a manifest, error rates.
 
-    A model that takes whole recordings is not compared with pieces: there are none.
+    A model that takes whole inputs is not compared with pieces: there are none.
 
     Args:
         bundle: folder or ``.zip``.
-        manifest: recordings to run; synthetic noise when left out, and no error rates. For export's own dev
+        manifest: items to run; synthetic noise when left out, and no error rates. For export's own dev
             manifest, the items that export scored.
 
     Raises:
         BundleError: there is no bundle, or its ``bundle.json`` cannot be read.
-        ManifestError, AudioError: the manifest cannot be read.
+        ManifestError, AudioError, ImageError, SourceTextError: the manifest cannot be read.
     """
-    audio = "synthetic noise (no manifest was given)" if manifest is None else str(manifest)
-    report = VerifyReport(str(bundle), cpu_name(), onnxruntime.__version__, audio, ())
+    fed = "synthetic noise (no manifest was given)" if manifest is None else str(manifest)
+    report = VerifyReport(str(bundle), cpu_name(), onnxruntime.__version__, fed, ())
     try:
         opened = Bundle.open(bundle)
     except BundleCorruptError as error:
@@ -148,18 +149,18 @@ def _check_graph(bundle: Bundle, precision: str) -> tuple[Check, CtcModel | None
 
 
 def _check_models(metadata: BundleMetadata, models: Mapping[str, CtcModel], manifest: Path | None) -> Iterator[Check]:
-    rate = metadata.input.sample_rate or 16000
-    probe = probe_recordings(rate)
-    recordings: list[Samples] = []
+    fed = inputs_of(next(iter(models.values())))
+    probe = fed.probe()
+    recordings: list[Units] = []
     if manifest is not None:
-        recordings = list(read_recordings(choose_entries(manifest, _RECORDINGS), rate))
+        recordings = list(fed.read_all(choose_entries(manifest, _ITEMS)))
     for precision, model in models.items() if metadata.streaming else ():
         yield _check_splits(precision, model, recordings or probe)
     for small in small_precisions(models):
-        yield _check_agreement(small, models, probe, "noise", _recorded(metadata, small, "probe"))
+        yield _check_agreement(small, models, probe, _NOISE, _recorded(metadata, small, "probe"))
         if recordings:
             before = _recorded(metadata, small, "agreement")
-            yield _check_agreement(small, models, recordings, "recordings", before)
+            yield _check_agreement(small, models, recordings, fed.items, before)
         yield _check_speed(metadata, models, small)
     if manifest is not None:
         from kdcompress_export.error_rates import measure_error_rates
@@ -177,7 +178,7 @@ def _recorded(metadata: BundleMetadata, small: str, key: str) -> dict[str, float
     return {name: value for name, value in row.items() if isinstance(value, float)} if isinstance(row, dict) else {}
 
 
-def _check_splits(precision: str, model: CtcModel, recordings: list[Samples]) -> Check:
+def _check_splits(precision: str, model: CtcModel, recordings: list[Units]) -> Check:
     found, atol = worst_split(model, recordings), split_atol(precision)
     texts = "texts equal" if found.texts_equal else "texts DIFFER"
     return Check(
@@ -189,10 +190,10 @@ def _check_splits(precision: str, model: CtcModel, recordings: list[Samples]) ->
 
 
 def _check_agreement(
-    small: str, models: Mapping[str, CtcModel], recordings: list[Samples], audio: str, recorded: Mapping[str, float]
+    small: str, models: Mapping[str, CtcModel], recordings: list[Units], what: str, recorded: Mapping[str, float]
 ) -> Check:
-    """Compare with what export found on the same (noise) or like (recordings) audio."""
-    name, slack = f"{small} agrees with float32 on {audio}", _SLACK[audio]
+    """Compare with what export found on the same inputs (noise) or on such as these."""
+    name, slack = f"{small} agrees with float32 on {what}", _NOISE_SLACK if what == _NOISE else _SLACK
     try:
         found = compare_models(models[FLOAT], models[small], recordings)
     except KdcompressError as error:

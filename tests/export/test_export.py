@@ -110,7 +110,7 @@ def test_no_dev_manifest_is_said(tmp_path, make_run):
     written = export_run(make_run(tmp_path, dev=False, width=8), tmp_path / "b", quick, say=lines.append)
     assert "no dev manifest" in written.measured["error_rates"]
     assert any("no dev manifest" in line for line in lines)
-    assert written.measured["int8"]["agreement"]["audio"] == "recordings"
+    assert written.measured["int8"]["agreement"]["fed"] == "recordings"
 
 
 class Interrupt:
@@ -164,7 +164,7 @@ def test_the_same_file_under_another_id_is_refused_too(run, tmp_path):
 
 
 def test_equal_names_in_two_folders_are_not_the_same_item(tmp_path, make_manifest):
-    from kdcompress_export.recordings import check_disjoint
+    from kdcompress_export.entries import check_disjoint
 
     manifests = []
     for index, folder in enumerate(("a", "b")):

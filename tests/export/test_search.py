@@ -253,7 +253,7 @@ def test_an_interrupted_search_goes_on(source, tmp_path, monkeypatch):
     first = search(source, options)
     with monkeypatch.context() as patch:
         patch.setattr("kdcompress_export.quantization.search.apply_repaired", stop)
-        patch.setattr("kdcompress_export.error_rates.read_audio", stop)
+        patch.setattr("kdcompress_export.inputs.read_audio", stop)
         again = search(source, options)
     assert again.contents == first.contents
     assert again.rows[1].rate == first.rows[1].rate

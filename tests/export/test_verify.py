@@ -45,7 +45,7 @@ def replace_model(bundle, file, content):
 def test_a_good_bundle_passes_on_noise_and_says_so(bundle):
     report = verify_bundle(bundle)
     assert failed(report) == []
-    assert "synthetic noise" in report.audio
+    assert "synthetic noise" in report.fed
     names = " ".join(check.name for check in report.checks)
     for part in ("hashes", "graph float32", "graph int8", "whole equals pieces int8", "agrees", "int8"):
         assert part in names

@@ -13,9 +13,10 @@ from kdcompress_export import ParityError, bench_bundle, verify_bundle
 from kdcompress_export.agreement import compare_models, split_differences
 from kdcompress_export.bundle_writer import write_bundle
 from kdcompress_export.error_rates import ErrorRates, PairedDifference
-from kdcompress_export.prove import measure_speed, probe_recordings, speed_summary, split_summary, worst_split
+from kdcompress_export.inputs import inputs_for
+from kdcompress_export.prove import measure_speed, speed_summary, split_summary, worst_split
 from kdcompress_export.signature import METADATA_KEY, geometry
-from kdcompress_export.streams import run_pieces, synthetic
+from kdcompress_export.streams import run_pieces
 from kdcompress_export.targets.ort_format import convert
 from kdcompress_runtime import Bundle, CtcModel, OptionsError, Vocabulary
 from kdcompress_runtime.bundle import BundleMetadata, InputSpec, ModelFile, sha256
@@ -165,12 +166,12 @@ def test_the_speed_of_a_small_precision_names_it_and_has_null_for_chunks():
     found = speed_summary(measure_speed(models, "float16"))
     assert found["chunk_ms"] is found["chunk_ratio"] is None
     assert found["whole_ms"].keys() == {"float32", "float16"}
-    assert split_summary(models["float16"], probe_recordings(RATE)) is None
+    assert split_summary(models["float16"], inputs_for(METADATA.input).probe()) is None
 
 
 def test_a_whole_model_is_never_cut():
     model = model_of(make_graph("float32"))
-    (samples, *_) = probe_recordings(RATE)
+    (samples, *_) = inputs_for(METADATA.input).probe()
     assert len(run_pieces(model, samples)) == (len(samples) - WINDOW) // STRIDE + 1
     assert len(run_pieces(model, samples[:1])) == 1
     for cut in (
@@ -178,7 +179,7 @@ def test_a_whole_model_is_never_cut():
         lambda: worst_split(model, [samples]),
         lambda: split_differences(model, samples, seed=0, splits=1),
     ):
-        with pytest.raises(ValueError, match="whole recordings"):
+        with pytest.raises(ValueError, match="whole inputs"):
             cut()
     assert split_summary(model, [samples]) is None
 
@@ -186,13 +187,7 @@ def test_a_whole_model_is_never_cut():
 def test_models_of_different_frames_cannot_be_compared():
     one, other = model_of(make_graph("float32")), model_of(make_graph("float32", stride=160))
     with pytest.raises(ParityError, match="499 frames and the other with 250"):
-        compare_models(one, other, [probe_recordings(RATE)[0]])
-
-
-def test_made_up_input_is_for_audio_only():
-    assert synthetic(METADATA.input, 123, seed=0).shape == (1, 123)
-    with pytest.raises(ValueError, match="kind 'image'"):
-        synthetic(InputSpec("image", "x", 4), 123, seed=0)
+        compare_models(one, other, [inputs_for(METADATA.input).probe()[0]])
 
 
 def test_differences_are_the_paired_ones():

@@ -1,4 +1,4 @@
-"""What a decoder is tuned on: log-probabilities of the dev recordings, computed once and kept."""
+"""What a decoder is tuned on: log-probabilities of the dev items, computed once and kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 
 from kdcompress_export.error_rates import References, describe_references
-from kdcompress_runtime.audio import read_audio
+from kdcompress_export.inputs import identity, inputs_of
 from kdcompress_runtime.errors import ManifestError
 from kdcompress_runtime.manifest import manifest_fingerprint, read_manifest
 from kdcompress_runtime.recognizer import Recognizer
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from kdcompress_export.inputs import Inputs
     from kdcompress_runtime.manifest import ManifestEntry
     from kdcompress_runtime.model import CtcModel
 
@@ -80,15 +81,16 @@ def read_dev_set(
 
     Raises:
         ManifestError: the manifest cannot be read, or no item of it says anything.
-        AudioError: a recording cannot be read.
+        AudioError, ImageError, SourceTextError: an input cannot be read.
     """
     entries = list(islice(read_manifest(manifest), limit))
     if not any(entry.text.split() for entry in entries):
         raise ManifestError(f"{manifest}: no item has a text, so there is nothing to tune on")
-    recognizer = Recognizer(model)
+    recognizer, fed = Recognizer(model), inputs_of(model)
     log_probs = []
     for done, entry in enumerate(entries, 1):
-        log_probs.append(_log_probs(recognizer, model_sha256, entry, work))
+        path = None if work is None else work / f"{_key(model_sha256, entry)}.npy"
+        log_probs.append(_log_probs(recognizer, fed, entry, path))
         if on_item:
             on_item(done, len(entries))
     return DevSet(
@@ -101,15 +103,12 @@ def read_dev_set(
     )
 
 
-def _log_probs(
-    recognizer: Recognizer, model_sha256: str, entry: ManifestEntry, work: Path | None
-) -> NDArray[np.float32]:
-    path = None if work is None else work / f"{_key(model_sha256, entry)}.npy"
+def _log_probs(recognizer: Recognizer, fed: Inputs, entry: ManifestEntry, path: Path | None) -> NDArray[np.float32]:
     classes = len(recognizer.vocabulary)
     kept = None if path is None else _read(path, classes)
     if kept is not None:
         return kept
-    found = recognizer.log_probs(*read_audio(entry.input))
+    found = recognizer.log_probs(*fed.asked(entry))
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
@@ -120,10 +119,10 @@ def _log_probs(
 
 
 def _key(model_sha256: str, entry: ManifestEntry) -> str:
-    """Name of what follows from this model and this file as it is now."""
+    """Name of what follows from this model and this file as it is now, or this sentence."""
     path = Path(entry.input)
-    state = path.stat() if path.is_file() else None
-    file = (str(path.resolve()), state.st_size, state.st_mtime_ns) if state is not None else (str(path),)
+    state = path.stat() if entry.kind != "text" and path.is_file() else None
+    file = (identity(entry), *((state.st_size, state.st_mtime_ns) if state is not None else ()))
     text = json.dumps([model_sha256, onnxruntime.__version__, *file])
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 

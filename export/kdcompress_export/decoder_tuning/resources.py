@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdcompress_export.entries import check_disjoint
 from kdcompress_export.errors import ExportError
-from kdcompress_export.recordings import check_disjoint
 from kdcompress_runtime.bundle import sha256
 from kdcompress_runtime.decoder_settings import LEXICON_FILE, LM_FILE
 from kdcompress_runtime.manifest import manifest_fingerprint

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdcompress_export.entries import check_disjoint, choose_entries
 from kdcompress_export.errors import ParityError
-from kdcompress_export.inputs import inputs_of, lengthened
-from kdcompress_export.recordings import check_disjoint, choose_entries
+from kdcompress_export.inputs import inputs_of
+from kdcompress_export.streams import lengthened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What each tensor of a float32 graph ranges over on real recordings; measured once, used by many schemes."""
+"""What each tensor of a float32 graph ranges over on real inputs; measured once, used by many schemes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
 from onnxruntime.quantization.calibrate import create_calibrator
 
 from kdcompress_export.errors import QuantizationError
+from kdcompress_export.streams import lengthened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnxruntime.quantization.calibrate import TensorsData
 
-    from kdcompress_export.streams import Samples
+    from kdcompress_export.inputs import Units
     from kdcompress_runtime.model import CtcModel
 
 CalibrationName = Literal["minmax", "entropy", "percentile"]
@@ -41,32 +42,32 @@ upper ends of percentile ranges (10 % at the median), hardly those of entropy, a
 class StepReader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime is not typed
     """Feeds recordings through the float32 model in chunks, so that caches are seen with real content.
 
-    A model that takes whole recordings gets them whole.
+    A model that takes whole inputs gets them whole.
 
     Raises:
-        QuantizationError: there is no recording.
+        QuantizationError: there is none.
     """
 
-    def __init__(self, model: CtcModel, recordings: Iterable[Samples]) -> None:
+    def __init__(self, model: CtcModel, recordings: Iterable[Units]) -> None:
         self.frames = 0
         feeds = self._run(model, recordings)
         first = next(feeds, None)
         if first is None:
-            raise QuantizationError("no audio to calibrate on; give a manifest with at least one recording")
+            raise QuantizationError("nothing to calibrate on; give a manifest with at least one item")
         self._feeds = itertools.chain([first], feeds)
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         """Return the feed of the next step, or None at the end."""
         return next(self._feeds, None)
 
-    def _run(self, model: CtcModel, recordings: Iterable[Samples]) -> Iterator[dict[str, NDArray[Any]]]:
+    def _run(self, model: CtcModel, recordings: Iterable[Units]) -> Iterator[dict[str, NDArray[Any]]]:
         source, lag = model.metadata.input, model.metadata.lookahead_frames
         units = source.units_per_frame
         step = units * max(_CALIBRATION_FRAMES, model.metadata.chunk_frames)
         for samples in recordings:
             if not model.metadata.streaming:
-                whole = np.pad(samples, (0, max(0, source.min_units - len(samples))))
-                self.frames += -(-len(whole) // units)
+                whole = lengthened(samples, source.min_units)
+                self.frames += -(-len(whole) * source.frames_per_unit // units)
                 yield {source.name: whole[None]}
                 continue
             # Silence to whole steps: histograms need all steps alike.
@@ -83,12 +84,12 @@ class StepReader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime is 
 class Calibration:
     """Recordings, and what they showed: a graph that was measured before is not measured again."""
 
-    def __init__(self, model: CtcModel, recordings: Iterable[Samples]) -> None:
+    def __init__(self, model: CtcModel, recordings: Iterable[Units]) -> None:
         """Keep the recordings.
 
         Args:
             model: the float32 model; its states feed the next step.
-            recordings: training audio at the model's rate, float32, ``(n,)`` each.
+            recordings: training inputs, ``(units, ...)`` each.
 
         Raises:
             QuantizationError: there is no recording.
@@ -98,12 +99,12 @@ class Calibration:
         self._recordings = list(recordings)
         self._found: dict[tuple[str, tuple[str, ...], str], TensorsData] = {}
         if not self._recordings:
-            raise QuantizationError("no audio to calibrate on; give a manifest with at least one recording")
+            raise QuantizationError("nothing to calibrate on; give a manifest with at least one item")
         self.frames = 0
         """Output frames that the last measurement ran."""
 
     @property
-    def recordings(self) -> Sequence[Samples]:
+    def recordings(self) -> Sequence[Units]:
         """The recordings."""
         return tuple(self._recordings)
 

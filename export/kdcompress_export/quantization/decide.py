@@ -1,7 +1,7 @@
 """Which candidate ships: float32 unless a smaller one is faster and not worse; among those, the cheapest.
 
-A candidate is refused when it is slower than float32 (10 s or a chunk), chooses another label in more than a tenth
-of the frames, or makes more errors: when the upper end of the paired 95 % interval lies above what is allowed. An
+A candidate is refused when it is slower than float32 (a long input or a chunk), chooses another label in more than a
+tenth of the frames, or makes more errors: when the upper end of the paired 95 % interval lies above what is allowed. An
 interval that reaches above it although nothing shows more errors says that the items are too few to tell; then
 float32 stays, too. Without a dev manifest, agreement decides and the reason says so.
 
@@ -149,7 +149,7 @@ def _blame(rows: Sequence[Row], rules: Rules) -> str:
 
 def ratios(row: Row) -> str:
     """Speed in words."""
-    named = ((row.whole_ratio, "10 s"), (row.chunk_ratio, "a chunk"))
+    named = ((row.whole_ratio, row.long), (row.chunk_ratio, "a chunk"))
     return ", ".join(f"{ratio:.2f}x on {what}" for ratio, what in named if ratio is not None) or "speed not measured"
 
 

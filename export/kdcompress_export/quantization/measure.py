@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kdcompress_export.agreement import compare_models
 from kdcompress_export.error_rates import combine, count_errors
+from kdcompress_export.inputs import inputs_of
 from kdcompress_export.prove import FLOAT
 from kdcompress_export.timing import time_steps, time_whole
 
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kdcompress_export.error_rates import ErrorRates, ItemErrors, References
+    from kdcompress_export.inputs import Units
     from kdcompress_export.quantization.rows import Row
     from kdcompress_export.quantization.schemes import Scheme
     from kdcompress_export.quantization.sensitivity import Sensitivity
     from kdcompress_export.quantization.workspace import Workspace
-    from kdcompress_export.streams import Samples
     from kdcompress_runtime.model import CtcModel
 
 
@@ -28,7 +29,7 @@ class Rounds:
     """How often each candidate is timed."""
 
     whole: int = 15
-    """Steps over 10 s."""
+    """Steps over a long input."""
     chunk: int = 150
     """Steps over a chunk."""
 
@@ -71,9 +72,7 @@ class Table:
         return [self.baseline.row, *(one.row for one in self.candidates), *self.refused]
 
 
-def add_agreement(
-    baseline: Candidate, candidates: Sequence[Candidate], recordings: Sequence[Samples]
-) -> list[Candidate]:
+def add_agreement(baseline: Candidate, candidates: Sequence[Candidate], recordings: Sequence[Units]) -> list[Candidate]:
     """Compare each candidate's log-probabilities with those of float32."""
     return [
         replace(one, row=replace(one.row, agreement=compare_models(baseline.model, one.model, recordings)))
@@ -86,16 +85,17 @@ def add_speed(
 ) -> tuple[Candidate, list[Candidate]]:
     """Time float32 and all candidates, taking turns; ratios are to float32 in the same run.
 
-    A model that takes whole recordings has no chunks.
+    A model that takes whole inputs has no chunks.
     """
     models = {one.name: one.model for one in (baseline, *candidates)}
     whole = time_whole(models, rounds.whole)
-    metadata = baseline.model.metadata
+    metadata, long = baseline.model.metadata, inputs_of(baseline.model).long_words
     chunk = time_steps(models, metadata.chunk_frames, rounds.chunk) if metadata.streaming else {}
 
     def timed(one: Candidate) -> Candidate:
         row = replace(
             one.row,
+            long=long,
             whole=whole[one.name],
             chunk=chunk.get(one.name),
             whole_ratio=whole[FLOAT].cpu / whole[one.name].cpu,

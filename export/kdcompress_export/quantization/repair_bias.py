@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import GraphProto, ModelProto, NodeProto
 
+    from kdcompress_export.inputs import Units
     from kdcompress_export.quantization.calibration import Calibration
-    from kdcompress_export.streams import Samples
     from kdcompress_runtime.model import CtcModel
 
 _QUANTIZED = "_quantized"
@@ -67,14 +67,14 @@ class _Layer:
     """Step of an int32 bias for each channel; none where it is float32."""
 
 
-def correct_biases(content: bytes, small: bytes, model: CtcModel, recordings: Iterable[Samples]) -> BiasCorrected:
+def correct_biases(content: bytes, small: bytes, model: CtcModel, recordings: Iterable[Units]) -> BiasCorrected:
     """Correct the biases of a static int8 file.
 
     Args:
         content: the float32 file that was quantized.
         small: the int8 file.
         model: the float32 model, loaded; gives geometry and initial states.
-        recordings: training audio at the model's rate, float32, ``(n,)`` each.
+        recordings: training inputs, ``(units, ...)`` each.
 
     Raises:
         QuantizationError: there is no recording, or no layer is in both files.
@@ -83,7 +83,7 @@ def correct_biases(content: bytes, small: bytes, model: CtcModel, recordings: It
         {model.metadata.input.name: padded(samples, model.metadata), **model.init_states()} for samples in recordings
     ]
     if not feeds:
-        raise QuantizationError("no audio to correct biases on; give a manifest with at least one recording")
+        raise QuantizationError("nothing to correct biases on; give a manifest with at least one item")
     quantized, floating = onnx.load_from_string(small), prepare(content)
     outputs = {_weight(node, arrays(floating.graph)): node.output[0] for node in _weighted(floating.graph)}
     layers = [layer for layer in _layers(quantized.graph) if layer.weight in outputs]

@@ -16,9 +16,9 @@ from onnx import helper
 
 from kdcompress_export.errors import QuantizationError
 from kdcompress_export.graphs import arrays, consumers, producers, set_array
+from kdcompress_export.inputs import inputs_of
 from kdcompress_export.quantization.repairs import Repair
 from kdcompress_export.streams import run_pieces
-from kdcompress_runtime.audio import read_audio
 from kdcompress_runtime.manifest import read_manifest
 from kdcompress_runtime.model import LOG_PROBS, CtcModel
 
@@ -64,12 +64,10 @@ def tune_blank(small: bytes, model: CtcModel, dev: Path, penalties: Sequence[flo
         ManifestError, AudioError: dev cannot be read.
         QuantizationError: the graph has no log-probabilities to change.
     """
-    answers = CtcModel(small, model.metadata, model.vocabulary)
-    rate = model.metadata.input.sample_rate or 16000
-    said, references = [], []
-    for entry in read_manifest(dev):
-        said.append(run_pieces(answers, read_audio(entry.input, rate)[0]))
-        references.append(" ".join(entry.text.split()))
+    answers = CtcModel(small, model.metadata, model.vocabulary, source_table=model.source_table)
+    entries = list(read_manifest(dev))
+    said = [run_pieces(answers, one) for one in inputs_of(model).read_all(entries)]
+    references = [" ".join(entry.text.split()) for entry in entries]
     tried = sorted({0.0, *penalties}, key=abs)
     counts = {penalty: count(said, references, model.vocabulary, penalty) for penalty in tried}
     best = min(tried, key=lambda penalty: counts[penalty][0])

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import GraphProto, ModelProto, NodeProto
 
+    from kdcompress_export.inputs import Units
     from kdcompress_export.quantization.calibration import Calibration
-    from kdcompress_export.streams import Samples
     from kdcompress_runtime.model import CtcModel
 
 ALPHA = 0.5
@@ -49,13 +49,13 @@ class Smoothed:
     """Largest difference of log-probabilities to the file that came in, over the recordings."""
 
 
-def smooth(content: bytes, model: CtcModel, recordings: Iterable[Samples], alpha: float = ALPHA) -> Smoothed:
+def smooth(content: bytes, model: CtcModel, recordings: Iterable[Units], alpha: float = ALPHA) -> Smoothed:
     """Divide what flows from layer norms into matrix products by a factor a channel, and multiply the weights by it.
 
     Args:
         content: the float32 file.
         model: the same, loaded.
-        recordings: training audio at the model's rate, float32, ``(n,)`` each.
+        recordings: training inputs, ``(units, ...)`` each.
         alpha: see the file.
 
     Raises:
@@ -126,7 +126,7 @@ def _factors(activations: NDArray[np.float64], weights: NDArray[np.float64], alp
     return np.asarray(factors.clip(*_LIMITS))
 
 
-def _feeds(model: CtcModel, recordings: Iterable[Samples]) -> Iterable[dict[str, NDArray[np.float32]]]:
+def _feeds(model: CtcModel, recordings: Iterable[Units]) -> Iterable[dict[str, NDArray[np.float32]]]:
     reader = StepReader(model, recordings)
     while (feed := reader.get_next()) is not None:
         yield feed

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from kdcompress_export.agreement import compare_models
-from kdcompress_export.prove import FLOAT, Speed, probe_recordings, speed_summary, split_summary
+from kdcompress_export.prove import FLOAT, Speed, speed_summary, split_summary
 from kdcompress_export.quantization.budget import nearest
 from kdcompress_export.quantization.decide import choose, runner_up
 from kdcompress_export.quantization.options import BudgetVerdict, SearchResult
@@ -15,13 +15,13 @@ from kdcompress_export.timing import cpu_name
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kdcompress_export.inputs import Units
     from kdcompress_export.prove import Choice
     from kdcompress_export.quantization.decide import Rules
     from kdcompress_export.quantization.measure import Candidate, ErrorCounter, Table
     from kdcompress_export.quantization.options import SearchOptions
     from kdcompress_export.quantization.rows import Row
     from kdcompress_export.source import Source
-    from kdcompress_export.streams import Samples
 
 NOT_MEASURED = "not measured: no dev manifest was given"
 _SPLIT_RECORDINGS = 2
@@ -33,7 +33,7 @@ def build_result(
     rules: Rules,
     table: Table,
     *,
-    recordings: Sequence[Samples],
+    recordings: Sequence[Units],
     errors: ErrorCounter | None,
 ) -> SearchResult:
     """Decide and write down.
@@ -43,7 +43,7 @@ def build_result(
         options: what was asked for.
         rules: what a candidate must hold.
         table: all candidates.
-        recordings: of the proof, float32 ``(n,)`` each; may be none.
+        recordings: inputs of the proof, ``(units, ...)`` each; may be none.
         errors: where the errors of all candidates were counted.
     """
     winner, choice = choose(table.rows, rules)
@@ -60,7 +60,7 @@ def build_result(
         measured[precision] = _proof(source, table, small, recordings)
     measured["error_rates"] = errors.rates(names).summary() if errors else NOT_MEASURED
     measured["float32_splits"] = split_summary(
-        table.baseline.model, list(recordings[:_SPLIT_RECORDINGS]) or _probe(source)
+        table.baseline.model, list(recordings[:_SPLIT_RECORDINGS]) or source.inputs.probe()
     )
     measured["default"] = asdict(choice)
     verdict = _verdict(rules, table.rows, winner)
@@ -76,10 +76,10 @@ def build_result(
     )
 
 
-def _proof(source: Source, table: Table, small: Candidate, recordings: Sequence[Samples]) -> dict[str, Any]:
+def _proof(source: Source, table: Table, small: Candidate, recordings: Sequence[Units]) -> dict[str, Any]:
     """JSON object: the smaller file against float32."""
-    row, baseline, probe = small.row, table.baseline, _probe(source)
-    calibration: Any = "none: this scheme needs no recordings"
+    row, baseline, probe = small.row, table.baseline, source.inputs.probe()
+    calibration: Any = "none: this scheme needs no data"
     if small.scheme is not None and small.scheme.needs_calibration:
         manifest = str(source.calibration)
         frames = row.calibration_frames
@@ -92,7 +92,7 @@ def _proof(source: Source, table: Table, small: Candidate, recordings: Sequence[
         "quantized_by_type": dict(row.quantized),
         "float32_by_type": dict(row.floating),
         "calibration": calibration,
-        "agreement": {**agreement, "audio": "recordings" if recordings else "noise"},
+        "agreement": {**agreement, "fed": source.inputs.items if recordings else "noise"},
         "probe": asdict(compare_models(baseline.model, small.model, probe)),
         "splits": split_summary(small.model, [*probe[:1], *recordings[:_SPLIT_RECORDINGS]]),
         "speed": _speed(row, baseline.row),
@@ -108,7 +108,7 @@ def _speed(row: Row, baseline: Row) -> dict[str, Any]:
         {one.precision: getattr(one, name) for one in (baseline, row) if getattr(one, name) is not None}
         for name in ("whole", "chunk")
     )
-    return speed_summary(Speed(whole, chunk, row.precision))
+    return speed_summary(Speed(whole, chunk, row.precision, row.long))
 
 
 def _verdict(rules: Rules, rows: Sequence[Row], winner: Row | None) -> BudgetVerdict | None:
@@ -142,7 +142,3 @@ def _search_json(
     if verdict is not None:
         found["budget"] = asdict(verdict)
     return found
-
-
-def _probe(source: Source) -> list[Samples]:
-    return probe_recordings(source.metadata.input.sample_rate or 16000)

@@ -39,11 +39,11 @@ class Row:
     agreement: Agreement | None = None
     """With float32 on recordings."""
     whole: Milliseconds | None = None
-    """A step over 10 s."""
+    """A step over a long input."""
     chunk: Milliseconds | None = None
     """A step over a streaming chunk."""
     whole_ratio: float | None = None
-    """CPU time of float32 over that of this one, 10 s, taking turns."""
+    """CPU time of float32 over that of this one, long input, taking turns."""
     chunk_ratio: float | None = None
     """The same for a chunk."""
     rate: ErrorRate | None = None
@@ -54,6 +54,8 @@ class Row:
     """Word error rate minus that of float32."""
     error_shift: Mapping[str, float] = field(default_factory=dict)
     """Substitutions, deletions and insertions minus those of float32, a hundred reference words."""
+    long: str = "10 s"
+    """What a long input is."""
     note: str = ""
     """What was left out and why, or what decided."""
 
@@ -67,7 +69,7 @@ class Row:
 
     @property
     def timed_ratios(self) -> tuple[float, ...]:
-        """Ratios that were measured: 10 s and, where the model streams, a chunk."""
+        """Ratios that were measured: of a long input and, where the model streams, a chunk."""
         return tuple(ratio for ratio in (self.whole_ratio, self.chunk_ratio) if ratio is not None)
 
     def figures(self) -> dict[str, float | None]:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import onnxruntime
 
+from kdcompress_export.entries import check_disjoint, choose_entries
 from kdcompress_export.errors import QuantizationError
-from kdcompress_export.prove import FLOAT, MIN_AGREEMENT, probe_recordings
+from kdcompress_export.prove import FLOAT, MIN_AGREEMENT
 from kdcompress_export.quantization.calibration import Calibration
 from kdcompress_export.quantization.decide import Rules, cheapest, choose, objections, runner_up
 from kdcompress_export.quantization.measure import Candidate, ErrorCounter, Table, add_agreement, add_speed, dominated
@@ -27,7 +28,6 @@ from kdcompress_export.quantization.rows import Row
 from kdcompress_export.quantization.schemes import find_scheme
 from kdcompress_export.quantization.sensitivity import Sensitivity, measure_sensitivity
 from kdcompress_export.quantization.workspace import Workspace
-from kdcompress_export.recordings import check_disjoint, choose_entries, read_recordings
 from kdcompress_export.signature import METADATA_KEY, geometry
 from kdcompress_runtime.bundle import sha256
 from kdcompress_runtime.errors import ModelError
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from kdcompress_export.inputs import Units
     from kdcompress_export.quantization.options import SearchResult
     from kdcompress_export.quantization.schemes import Scheme
     from kdcompress_export.source import Source
-    from kdcompress_export.streams import Samples
 
 _PROOF_RECORDINGS = 8
 _SENSITIVITY_RECORDINGS = 4
@@ -70,7 +70,7 @@ def search(
     Raises:
         ExportError: dev and calibration share items.
         QuantizationError: the scheme that was asked for by name cannot be applied.
-        ManifestError, AudioError: data cannot be read.
+        ManifestError, AudioError, ImageError, SourceTextError: data cannot be read.
         ModelError: the float32 graph cannot be run.
     """
     task = _Search(source, options or SearchOptions(), say, on_progress)
@@ -105,7 +105,7 @@ class _Search:
         return Calibration(self.source.load(), self._read(self.source.calibration, self.options.subset_size))
 
     @cached_property
-    def proof(self) -> list[Samples]:
+    def proof(self) -> list[Units]:
         """Recordings on which candidates are compared with float32: of dev where there is one."""
         manifest = self.source.dev or self.source.calibration
         return self._read(manifest, _PROOF_RECORDINGS) if manifest is not None else []
@@ -340,12 +340,11 @@ class _Search:
                 notes[one.name] = ""
         return needed, notes
 
-    def _read(self, manifest: Path, count: int) -> list[Samples]:
-        rate = self.source.metadata.input.sample_rate or 16000
-        return list(read_recordings(choose_entries(manifest, count), rate))
+    def _read(self, manifest: Path, count: int) -> list[Units]:
+        return list(self.source.inputs.read_all(choose_entries(manifest, count)))
 
-    def _noise(self) -> list[Samples]:
-        return probe_recordings(self.source.metadata.input.sample_rate or 16000)
+    def _noise(self) -> list[Units]:
+        return self.source.inputs.probe()
 
 
 def _uncalled(row: Row) -> Row:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from kdcompress_export.inputs import Units
     from kdcompress_export.quantization.calibration import Calibration
     from kdcompress_export.quantization.schemes import Scheme
-    from kdcompress_export.streams import Samples
     from kdcompress_runtime.model import CtcModel
 
 MOST_STEPS = 50
@@ -62,7 +62,7 @@ def measure_sensitivity(
     scheme: Scheme,
     content: bytes,
     load: Callable[[bytes], CtcModel],
-    recordings: Sequence[Samples],
+    recordings: Sequence[Units],
     *,
     calibration: Calibration | None = None,
     on_layer: Callable[[int, int], None] | None = None,
@@ -100,7 +100,7 @@ def measure_sensitivity(
     return Sensitivity(scheme.name, sum(map(len, expected)), whole, ordered)
 
 
-def _divergence(model: CtcModel, recordings: Sequence[Samples], expected: Sequence[NDArray[np.float32]]) -> float:
+def _divergence(model: CtcModel, recordings: Sequence[Units], expected: Sequence[NDArray[np.float32]]) -> float:
     """Mean over all frames of ``sum_c p (log p - log q)``."""
     total = frames = 0.0
     for samples, reference in zip(recordings, expected, strict=True):

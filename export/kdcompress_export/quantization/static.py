@@ -6,6 +6,7 @@ behind it) share one scale, so a value is rounded once and a cache comes back bi
 
 A layer is named by the initializer that holds its weight. A graph whose weights carry neither the mark of a
 frontend nor that of a feature normalisation (an imported one) has nothing exempt: its caller says what stays float32.
+Where the input is integers (pixels, tokens), the frontend has no weights to be known by, and nothing to lose.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto, NodeProto
 
-    from kdcompress_export.streams import Samples
+    from kdcompress_export.inputs import Units
     from kdcompress_runtime.model import CtcModel
 
 __all__ = [
@@ -93,7 +94,7 @@ class QuantizedModel:
 def quantize(
     content: bytes,
     model: CtcModel,
-    recordings: Iterable[Samples] | Calibration,
+    recordings: Iterable[Units] | Calibration,
     options: QuantizeOptions | None = None,
     properties: Mapping[str, str] | None = None,
     *,
@@ -104,15 +105,15 @@ def quantize(
     Args:
         content: the float32 file.
         model: the same, loaded.
-        recordings: training audio at the model's rate, float32, ``(n,)`` each; or a calibration, whose ranges are
+        recordings: training inputs, ``(units, ...)`` each; or a calibration, whose ranges are
             reused.
         options: see there.
         properties: go into the file as ``metadata_props``.
         keep_float: weights, by initializer name as ``layers`` lists them, whose operator stays float32.
 
     Raises:
-        QuantizationError: the frontend cannot be told from the encoder, no audio was given, ``keep_float`` names
-            what is no layer, or a layer was not quantized.
+        QuantizationError: the frontend cannot be told from the encoder, there is nothing to calibrate on,
+            ``keep_float`` names what is no layer, or a layer was not quantized.
     """
     options = options or QuantizeOptions()
     calibration = recordings if isinstance(recordings, Calibration) else Calibration(model, recordings)
@@ -175,14 +176,15 @@ def plan_nodes(model: ModelProto, keep_float: Collection[str] = (), *, glue: boo
     """Names of the nodes to quantize: all of the known kinds behind the feature normalisation, if there is one.
 
     Raises:
-        QuantizationError: only one of frontend and feature normalisation is found by the names of its weights, a
-            node of the frontend would be quantized, or ``keep_float`` names what is no layer.
+        QuantizationError: sound comes in, and only one of frontend and feature normalisation is found by the names
+            of its weights; a node of the frontend would be quantized, or ``keep_float`` names what is no layer.
     """
     graph = model.graph
     values = {tensor.name for tensor in graph.initializer}
     statistics = [name for name in values if FEATURE_NORM_MARK in name]
     frontend = [node.name for node in graph.node if any(FRONTEND_MARK in name for name in node.input)]
-    if bool(statistics) != bool(frontend):
+    sound = graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
+    if sound and bool(statistics) != bool(frontend):
         raise QuantizationError(
             f"the graph names no weight with {FRONTEND_MARK!r} or none with {FEATURE_NORM_MARK!r}, so the frontend, "
             "which must stay float32, cannot be told from the encoder; keep these names in the student"

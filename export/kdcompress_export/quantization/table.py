@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from kdcompress_export.quantization.rows import Row
 
 COLUMNS = (
-    "candidate", "size", "of float32", "10 s", "chunk", "p95 ms", "same label", "WER %", "difference", "S / D / I",
+    "candidate", "size", "of float32", "whole", "chunk", "p95 ms", "same label", "WER %", "difference", "S / D / I",
     "layers", "note",
 )  # fmt: skip
-"""Headings. ``S / D / I``: substitutions, deletions and insertions beyond float32, a hundred words."""
+"""Headings. ``whole``: speed on a long input (10 s of audio) against float32.
+``S / D / I``: substitutions, deletions and insertions beyond float32, a hundred words."""
 
 
 def table_rows(rows: Sequence[Row], chosen: str = "") -> list[tuple[str, ...]]:

@@ -15,7 +15,8 @@ import onnxruntime
 
 from kdcompress_export.agreement import compare_models
 from kdcompress_export.errors import ParityError
-from kdcompress_export.prove import MIN_AGREEMENT, probe_recordings, split_atol
+from kdcompress_export.inputs import inputs_of
+from kdcompress_export.prove import MIN_AGREEMENT, split_atol
 from kdcompress_export.streams import run_pieces
 from kdcompress_export.targets.ort_format import ORT_IDENTIFIER, convert, required_operators
 from kdcompress_export.targets.retarget import bundle_files, chosen_models
@@ -72,9 +73,10 @@ def verify(folder: Path) -> list[Check]:
 def _compare(bundle: Bundle, precision: str, content: bytes, converted: bytes) -> dict[str, Any]:
     """Run both on noise; return the differences and the labels that the ONNX file chose."""
     metadata, atol = bundle.metadata, split_atol(precision)
-    reference = CtcModel(content, metadata, bundle.vocabulary, source=f"{precision}.onnx")
-    candidate = CtcModel(converted, metadata, bundle.vocabulary, source=f"{precision}.ort")
-    found = compare_models(reference, candidate, probe_recordings(metadata.input.sample_rate or 16000))
+    given = (metadata, bundle.vocabulary)
+    reference = CtcModel(content, *given, source=f"{precision}.onnx", source_table=bundle.source_table)
+    candidate = CtcModel(converted, *given, source=f"{precision}.ort", source_table=bundle.source_table)
+    found = compare_models(reference, candidate, inputs_of(reference).probe())
     if found.max_abs_diff > atol:
         raise ParityError(
             f"the {precision} model in ONNX Runtime format differs from the ONNX file by {found.max_abs_diff:.2g} "
@@ -89,7 +91,7 @@ def _compare(bundle: Bundle, precision: str, content: bytes, converted: bytes) -
 
 
 def _probe_labels(model: CtcModel) -> list[int]:
-    probe = probe_recordings(model.metadata.input.sample_rate or 16000)
+    probe = inputs_of(model).probe()
     return [int(label) for samples in probe for label in run_pieces(model, samples).argmax(axis=1)]
 
 
