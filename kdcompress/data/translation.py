@@ -91,7 +91,7 @@ class SourceTally:
         """Those with such characters."""
 
     def tokens(self, entry: ManifestEntry) -> float:
-        """Tokens of a source, also of one that is too long to be read.
+        """Tokens of a source, also of one that is too long to be read; characters of what is no word.
 
         Raises:
             SourceTextError: it is empty; or too long to be read, and not too long for the recipe.
@@ -102,7 +102,7 @@ class SourceTally:
             words = entry.input.split()
             if not words or self.longest >= MAX_TOKENS:
                 raise
-            return float(sum(len(self.table.encode(part)) for word in words for part in _short(word)))
+            return float(sum(len(word if len(word) > MAX_TOKENS else self.table.encode(word)) for word in words))
         if self.table.symbols.index(UNKNOWN) in ids:
             characters = set("".join(unicodedata.normalize("NFC", entry.input).split()))
             self.unknown.update(characters - self.known)
@@ -121,11 +121,6 @@ class SourceTally:
                 named,
                 " and others" if len(self.unknown) > NAMED else "",
             )
-
-
-def _short(word: str) -> Iterator[str]:
-    """A word in pieces that can be read, however long it is."""
-    return (word[start : start + MAX_TOKENS // 2] for start in range(0, len(word), MAX_TOKENS // 2))
 
 
 def sentence_evaluation_batches(items: Sequence[Item], recipe: Recipe, rates: Sequence[int] = ()) -> Iterator[Batch]:

@@ -144,7 +144,7 @@ class Seq2SeqTeacher(Teacher):
 
     def translate(self, sources: Sequence[str], size: int, beams: int) -> tuple[list[list[Translation]], list[int]]:
         """Return at most ``size`` texts of each source, best first, and how many tokens of each were read."""
-        encoded = self._tokenizer(list(sources), add_special_tokens=True)["input_ids"]
+        encoded = self._tokenizer(list(sources), verbose=False)["input_ids"]
         lens = [len(ids) for ids in encoded]
         short = [row for row, length in enumerate(lens) if length <= self._most]
         found: list[list[Translation]] = [[] for _ in sources]
