@@ -59,6 +59,11 @@ class Item(NamedTuple):
     sample_rate: int | None = None
     """Hz, for audio."""
 
+    @property
+    def place(self) -> str:
+        """Where it stands, for messages; empty where it was given on the command line itself."""
+        return "" if self.about.get("source") == self.name else self.name
+
 
 def transcribe(recognizer: Recognizer, arguments: Sequence[str], options: TranscribeOptions) -> int:
     """Recognise what arguments name, and print what ``options`` ask for; what cannot be used is reported and skipped.
@@ -81,7 +86,7 @@ def transcribe(recognizer: Recognizer, arguments: Sequence[str], options: Transc
     for argument in arguments:
         with _reported(failed):
             for item in items_of(argument):
-                with _reported(failed, item.name if item.name != item.value else ""):
+                with _reported(failed, item.place):
                     _transcribe(recognizer, item, options)
     return len(failed)
 

@@ -137,7 +137,8 @@ class WholeAnswers:
 
     def log_probs(self, asked: Asked) -> NDArray[np.float32]:
         """See ``Answers.log_probs``."""
-        return self._step([self._take(asked)])[0]
+        rows: NDArray[np.float32] = self._step([self._take(asked)])[0]
+        return rows
 
     def results(self, asked: Sequence[Asked], decoder: Decoder[Any]) -> list[Result]:
         """See ``Answers.results``."""

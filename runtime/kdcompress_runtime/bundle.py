@@ -391,9 +391,9 @@ class Bundle:
     def size(self, precision: str | None = None) -> int:
         """Bytes to ship for one precision: its model, what feeding and decoding need, and ``bundle.json``."""
         settings = self.metadata.decoder_settings
-        extra = [*KINDS[self.metadata.input.kind].files]
-        extra += (settings.lm, settings.lexicon) if settings is not None else ()
-        names = (self.metadata.model_file(precision).file, TOKENS_FILE, METADATA_FILE, *filter(None, extra))
+        extra = (settings.lm, settings.lexicon) if settings is not None else ()
+        needed = (*KINDS[self.metadata.input.kind].files, *filter(None, extra))
+        names = (self.metadata.model_file(precision).file, TOKENS_FILE, METADATA_FILE, *needed)
         return sum(len(read_file(self.path, name)) for name in names)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdcompress_runtime.byte_range import has_scheme, parse_byte_range, read_range
-from kdcompress_runtime.errors import ImageError, ImageNotFoundError, MissingDependencyError
+from kdcompress_runtime.errors import ImageError, ImageNotFoundError, InputError, MissingDependencyError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,7 +56,11 @@ def read_image(source: str | Path, channels: int = GREY) -> Pixels:
     part = parse_byte_range(name)
     if part is None or not Path(part.file).is_file():
         raise ImageNotFoundError(f"image file not found: {path}; check the path")
-    return decode_image(read_range(part), name, channels)
+    try:
+        content = read_range(part)
+    except InputError as error:  # it says so of audio
+        raise ImageError(str(error)) from error
+    return decode_image(content, name, channels)
 
 
 def decode_image(content: bytes, name: str, channels: int = GREY) -> Pixels:

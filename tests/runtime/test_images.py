@@ -93,6 +93,8 @@ def test_a_file_inside_another_is_read(tmp_path):
     (tmp_path / "one.png").write_bytes(content)
     part = f"{tmp_path / 'many.tar'}:6:{len(content)}"
     np.testing.assert_array_equal(read_image(part, COLOUR), read_image(tmp_path / "one.png", COLOUR))
+    with pytest.raises(ImageError, match=r"many\.tar"):
+        read_image(f"{tmp_path / 'many.tar'}:6:99999")
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,17 @@ def test_images_as_json_and_with_rivals(there, capsys):
     assert len(set(texts)) == 3
 
 
+def test_recordings_are_still_heard(bundle_path, audio, tmp_path, capsys):
+    soundfile.write(tmp_path / "a.wav", audio, 8000, subtype="FLOAT")
+    expected = Recognizer.from_dir(bundle_path).recognize(audio, 8000)
+    assert main(["transcribe", str(bundle_path), str(tmp_path / "a.wav")]) == 0
+    assert capsys.readouterr().out == f"{expected.text}\n"
+    assert main(["transcribe", str(bundle_path), str(tmp_path / "a.wav"), "--stream"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == expected.text
+    assert main(["transcribe", str(bundle_path), str(tmp_path / "a.wav"), "--beam-width", "9", "--nbest", "2"]) == 0
+    assert len({*capsys.readouterr().out.splitlines()}) == 2
+
+
 def test_sentences_are_translated(there, capsys, said, monkeypatch):
     assert main(["transcribe", "pairs", "c d"]) == 0
     assert capsys.readouterr().out == f"{said('c d')}\n"
