@@ -72,7 +72,7 @@ def test_weights_are_the_probabilities_of_the_texts(teacher, marian):
             ids = tokenizer(text, return_tensors="pt")["input_ids"]
             read = tokenizer(source, return_tensors="pt")["input_ids"]
             loss = model(input_ids=read, labels=ids).loss
-            assert one.log_prob == pytest.approx(-float(loss) * ids.shape[1], abs=1e-3)
+            assert one.log_prob == pytest.approx(-loss.item() * ids.shape[1], abs=1e-3)
 
 
 def test_what_does_not_end_is_no_text(teacher, monkeypatch):

@@ -75,9 +75,10 @@ def test_the_command_goes_on_and_says_what_has_no_text(recipe_of, marian, pairs,
     assert "nbest labels of 6 items, 1 without a text" in capsys.readouterr().out
     assert main([*words, "--json"]) == 0  # it is all there
     assert json.loads(capsys.readouterr().out)["without_texts"] == 1
-    more = ["data.max_duration=500", f"data.train={long}", taught_by(tmp_path / "s"), LOSSES]
+    more = ["data.max_duration=500", "data.dev=null", f"data.train={long}", taught_by(tmp_path / "s"), LOSSES]
     summary = fit(recipe_of("student", *more, "train.batch_size=6", "data.subwords=40"), tmp_path / "run")
-    assert summary["teachers"][0]["lost"] == ["2 times an item was left without a text, and learned from its reference"]
+    lost = "2 times an item was left without a text, and learned from its reference"
+    assert lost in summary["teachers"][0]["lost"]
 
 
 def test_a_source_that_was_replaced_is_noticed(store, recipe_of, pairs, tmp_path):
