@@ -5,7 +5,8 @@ These are no recognition rates: the teacher has seen the reference. A network th
 for it, noise and shuffled frames say what comes out by chance, and the padding test counts all the same.
 
 Words come out by chance, too: frequent ones, and all of a small vocabulary. How many is known from the same outputs,
-compared with the reference of another item, and the verdict goes by what is above that.
+compared with the reference of another item, and the verdict goes by what is above that. It goes by what the teacher
+writes when it has both inputs, too: one that is half trained writes few words, and may copy most of them.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from kdcompress_runtime.vocabulary import Vocabulary
 
 COPIES_FROM = 20.0
-"""Share of words from pure noise, in percent of those that chance does not give, from which the verdict is that the
-teacher copies."""
+"""Share of words from pure noise, in percent of those that input and reference give together and chance does not, from
+which the verdict is that the teacher copies."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,15 @@ class LeakReport:
     wrong_reference_chance: float | None = None
     """Of a wrong reference, in the true text: what ``wrong_reference_given`` is of a perfect answer."""
 
+    both_true: float | None = None
+    """Of the reference, when it and the input are the right ones: what the other shares are to be held against."""
+
     @property
     def copied(self) -> float:
-        """Share of the words that come out of pure noise, in percent of those that do not come out by chance."""
+        """Words that come out of pure noise, in percent of those that input and reference give; without chance."""
         chance = self.noise_chance or 0.0
-        return max(0.0, 100 * (self.noise_source - chance) / (100 - chance)) if chance < 100 else 0.0
+        given = (100.0 if self.both_true is None else self.both_true) - chance
+        return min(100.0, max(0.0, 100 * (self.noise_source - chance) / max(given, LEAST_GIVEN)))
 
     @property
     def verdict(self) -> str:
@@ -72,21 +77,20 @@ class LeakReport:
         if self.wrong_reference_given is None or self.wrong_reference_chance is None:
             return f"{word}: {noise}{by_chance}"
         wrong = f"{self.wrong_reference_given:.0f} % of a wrong reference"
-        return f"{word}: {noise}, {wrong}{by_chance} and {self.wrong_reference_chance:.0f} %"
+        both = "" if self.both_true is None else f"; {self.both_true:.0f} % with input and reference"
+        return f"{word}: {noise}, {wrong}{by_chance} and {self.wrong_reference_chance:.0f} %{both}"
 
     def to_json(self) -> dict[str, float | str | None]:
-        """Fields and verdict; a share that was not measured is None, but for those of chance, which are left out."""
-        known = {name: share for name, share in asdict(self).items() if share is not None or "chance" not in name}
+        """Fields and verdict; shares to compare with are left out where they were not measured."""
+        known = {name: share for name, share in asdict(self).items() if share is not None or name not in COMPARED}
         return {**known, "verdict": self.verdict}
 
 
-OTHER_REFERENCES = (
-    "empty_reference_true",
-    "wrong_reference_given",
-    "wrong_reference_true",
-    "noise_chance",
-    "wrong_reference_chance",
-)
+LEAST_GIVEN = 1.0
+"""Percent above chance that input and reference give at least: below, nothing was learned."""
+COMPARED = ("noise_chance", "wrong_reference_chance", "both_true")
+"""Fields that others are compared with."""
+OTHER_REFERENCES = ("empty_reference_true", "wrong_reference_given", "wrong_reference_true", *COMPARED)
 """Fields of the tests that show none, or the reference of another item, or compare with it."""
 
 
@@ -131,7 +135,8 @@ def leak_report(
 def _with_other_references(
     words: dict[str, list[tuple[str, str]]], batch: Batch, texts: Callable[[Batch], list[str]]
 ) -> None:
-    """Show no reference, and each item the reference of another; alone, an item would be given its own."""
+    """Show the reference, none, and each item that of another; alone, an item would be given its own."""
+    _collect(words, "both_true", batch.texts, texts(batch))
     _collect(words, "empty_reference_true", batch.texts, texts(replace(batch, label_lens=0 * batch.label_lens)))
     if len(batch.texts) > 1:
         shown = replace(batch, labels=batch.labels.roll(1, dims=0), label_lens=batch.label_lens.roll(1))

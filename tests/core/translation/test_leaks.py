@@ -82,6 +82,11 @@ def test_the_threshold_is_of_what_chance_does_not_give():
         for source, chance in ((21.0, 0.0), (21.0, 10.0), (30.0, 10.0), (100.0, 100.0))
     ]
     assert words == ["copies", "listens", "copies", "listens"]
+    half = LeakReport(noise_source=30.0, noise_chance=15.0, both_true=37.0, **shares, **more)  # of a real one
+    assert half.verdict.startswith("copies: 30 %")
+    assert half.verdict.endswith("37 % with input and reference")
+    full = LeakReport(noise_source=30.0, noise_chance=15.0, both_true=99.0, **shares, **more)
+    assert full.verdict.startswith("listens")
 
 
 @pytest.mark.parametrize("kind", ["conventional", "oracle", "student"])
