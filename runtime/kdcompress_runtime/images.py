@@ -27,6 +27,8 @@ MAX_PIXELS = 64_000_000
 """Of a decoded file; a larger one is no text line, and may be made to exhaust memory."""
 MAX_COLUMNS = 8000
 """Of a line at the height of the model: far longer than any line, and short enough for memory."""
+_TOGETHER, _MOST_WEIGHTS = 64, 1 << 22
+"""Pixels that are computed at a time, and most weights that are held for it."""
 _LUMA = np.array([299, 587, 114], dtype=np.float32) / np.float32(1000)
 """Of red, green and blue, as ITU-R BT.601 has it, and Pillow."""
 
@@ -155,22 +157,31 @@ def resized(image: Pixels, height: int, width: int) -> Pixels:
     """Resize ``(H, W, C)`` with a triangle filter that widens where the image shrinks, as Pillow's ``BILINEAR``."""
     if image.shape[:2] == (height, width):
         return image
-    across, down = _weights(image.shape[1], width), _weights(image.shape[0], height)
-    wide = np.einsum("hwc,vw->hvc", image.astype(np.float32), across, optimize=True)
-    whole = np.einsum("hvc,uh->uvc", wide, down, optimize=True)
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)
+    low = _resampled(planes, height).swapaxes(1, 2)  # (C, W, height)
+    whole = _resampled(np.ascontiguousarray(low), width).transpose(2, 1, 0)
     pixels: Pixels = np.clip(np.floor(whole + np.float32(0.5)), 0, 255).astype(np.uint8)
     return pixels
 
 
-def _weights(before: int, after: int) -> NDArray[np.float32]:
-    """How much each pixel before gives to each after, ``(after, before)``; rows sum to one."""
+def _resampled(planes: NDArray[np.float32], after: int) -> NDArray[np.float32]:
+    """Resize the middle axis; some positions at a time, so that time and memory grow with the pixels alone."""
+    before = planes.shape[1]
+    if after == before:
+        return planes
     scale = before / after
     reach = max(scale, 1.0)
-    centres = (np.arange(after) + 0.5) * scale
-    distance = np.abs(np.arange(before)[None] + 0.5 - centres[:, None]) / reach
-    weights = np.maximum(0.0, 1.0 - distance)
-    shares: NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-    return shares
+    together = max(1, min(_TOGETHER, int(_MOST_WEIGHTS / (4 * reach))))
+    found = np.empty((len(planes), after, planes.shape[2]), dtype=np.float32)
+    for start in range(0, after, together):
+        stop = min(start + together, after)
+        centres = (np.arange(start, stop) + 0.5) * scale
+        first, last = max(math.floor(centres[0] - reach), 0), min(math.ceil(centres[-1] + reach), before)
+        distance = np.abs(np.arange(first, last) + 0.5 - centres[:, None]) / reach
+        weights = np.maximum(0.0, 1.0 - distance)
+        shares = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+        found[:, start:stop] = shares @ planes[:, first:last]
+    return found
 
 
 def _pillow() -> Any:  # noqa: ANN401 - a module that need not be there
