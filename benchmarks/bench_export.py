@@ -29,10 +29,11 @@ from kdcompress.distill import fit
 from kdcompress.recipe_file import load_recipe
 from kdcompress_export import ExportOptions, SearchOptions, export_run
 from kdcompress_export.bundle_writer import write_bundle
+from kdcompress_export.entries import choose_entries
+from kdcompress_export.inputs import inputs_for
 from kdcompress_export.quantization.known_repairs import REPAIRS
 from kdcompress_export.quantization.rows import Row
 from kdcompress_export.quantization.table import markdown as search_markdown
-from kdcompress_export.recordings import choose_entries, read_recordings
 from kdcompress_export.targets import mobile, web
 from kdcompress_export.targets import sherpa as sherpa_target
 from kdcompress_export.targets.table import TARGETS
@@ -69,7 +70,8 @@ def parity(work: Path, output: Path, steps: int) -> None:
             for target in (mobile, web):  # with every precision, not the default alone
                 write_bundle(outputs / target.NAME, target.files(bundle, precisions=precisions))
         entries = choose_entries(data / "test.jsonl", _RECORDINGS)
-        lines += list(parity_lines(family, run, outputs, list(read_recordings(entries, 8000))))
+        recordings = list(inputs_for(Bundle.open(outputs / "onnxruntime").metadata.input).read_all(entries))
+        lines += list(parity_lines(family, run, outputs, recordings))
         _say(f"{family}: compared")
     _write(output / "parity.json", dumps(lines))
     _write(output / "parity.md", markdown(lines))

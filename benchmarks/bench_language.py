@@ -37,7 +37,7 @@ from kdcompress.files import write_text
 from kdcompress_export.decoder_tuning import TuneOptions, tune_decoder
 from kdcompress_export.decoder_tuning.dev_set import read_dev_set
 from kdcompress_export.decoder_tuning.trials import Trials
-from kdcompress_export.recordings import check_disjoint
+from kdcompress_export.entries import check_disjoint
 from kdcompress_export.timing import cpu_name
 from kdcompress_runtime import Bundle, CtcModel, DecoderOptions, build_decoder
 from kdcompress_runtime.lm import open_lm

@@ -65,8 +65,8 @@ def aware_lines(
         **rates.summary(),
         "minus float32 before": {name: asdict(rates.paired(name, base)) for name in models},
         "minus int8 before": {name: asdict(rates.paired(name, plain)) for name in models},
-        "word_errors": rates.word_errors,
-        "reference_words": rates.reference_words,
+        "word_errors": {name: found.words for name, found in rates.errors.items()},
+        "reference_words": rates.references.words,
     }
 
 
@@ -93,4 +93,4 @@ def aware_markdown(found: dict[str, Any]) -> str:
 
 
 def _interval(one: dict[str, float]) -> str:
-    return f"{one['wer']:+.2f} ({one['low']:+.2f} to {one['high']:+.2f})"
+    return f"{one['points']:+.2f} ({one['low']:+.2f} to {one['high']:+.2f})"

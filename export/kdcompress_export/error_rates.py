@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import jiwer
 import numpy as np
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from kdcompress_runtime.model import CtcModel
 
+Counted = Literal["words", "characters"]
+"""Errors of what are compared."""
+RATE_NAMES = {"words": "WER", "characters": "CER"}
 _RESAMPLES = 2000
 
 
@@ -37,6 +40,10 @@ class ErrorRate:
     insertions: float = 0.0
     """Words that nobody said, a hundred reference words."""
 
+    def of(self, counted: Counted) -> float:
+        """The rate of these errors."""
+        return self.wer if counted == "words" else self.cer
+
 
 @dataclass(frozen=True)
 class ErrorRates:
@@ -46,40 +53,65 @@ class ErrorRates:
     """Of the whole manifest."""
     utterances: int
     """Items scored."""
-    words: int
-    """Reference words."""
     rates: dict[str, ErrorRate]
     """By precision."""
-    word_errors: dict[str, tuple[int, ...]]
+    references: References
+    """What the items hold."""
+    errors: dict[str, ItemErrors]
     """Errors of each item, by precision."""
-    reference_words: tuple[int, ...]
-    """Reference words of each item."""
+
+    @property
+    def words(self) -> int:
+        """Reference words."""
+        return sum(self.references.words)
+
+    @property
+    def counted(self) -> Counted:
+        """Errors of what decide."""
+        return self.references.counted
+
+    @property
+    def total(self) -> int:
+        """Reference words, or characters, in all: how many there are of what is counted."""
+        return sum(self.references.of(self.counted))
 
     def paired(self, candidate: str, baseline: str, seed: int = 0) -> PairedDifference:
-        """WER of ``candidate`` minus that of ``baseline``, with a bootstrap over items."""
-        difference = np.subtract(self.word_errors[candidate], self.word_errors[baseline])
-        words = np.asarray(self.reference_words)
-        drawn = np.random.default_rng(seed).integers(0, len(words), (_RESAMPLES, len(words)))
-        totals = np.maximum(1, words[drawn].sum(axis=1))
+        """Error rate of ``candidate`` minus that of ``baseline``, with a bootstrap over items."""
+        counted = self.counted
+        difference = np.subtract(self.errors[candidate].of(counted), self.errors[baseline].of(counted))
+        said = np.asarray(self.references.of(counted))
+        drawn = np.random.default_rng(seed).integers(0, len(said), (_RESAMPLES, len(said)))
+        totals = np.maximum(1, said[drawn].sum(axis=1))
         low, high = np.percentile(100.0 * difference[drawn].sum(axis=1) / totals, [2.5, 97.5])
-        return PairedDifference(100.0 * float(difference.sum()) / max(1, int(words.sum())), float(low), float(high))
+        points = 100.0 * float(difference.sum()) / max(1, int(said.sum()))
+        return PairedDifference(points, float(low), float(high), counted)
 
     def summary(self) -> dict[str, Any]:
         """JSON object without the items."""
         rates = {name: asdict(rate) for name, rate in self.rates.items()}
-        return {"fingerprint": self.fingerprint, "utterances": self.utterances, "words": self.words, "rates": rates}
+        items = {"fingerprint": self.fingerprint, "utterances": self.utterances, "words": self.words}
+        return {**items, "counted": self.counted, "rates": rates}
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Difference of two word error rates on the same items, in points."""
+    """Difference of two error rates on the same items, in points."""
 
-    wer: float
+    points: float
     """The difference; above zero: more errors."""
     low: float
     """Lower end of the 95 % interval."""
     high: float
     """Upper end of the 95 % interval."""
+    counted: Counted = "words"
+    """Errors of what."""
+
+    @property
+    def sentence(self) -> str:
+        """The same in words."""
+        return (
+            f"{self.points:+.2f} points {RATE_NAMES[self.counted]}, 95 % interval {self.low:+.2f} to {self.high:+.2f}"
+        )
 
 
 @dataclass(frozen=True)
@@ -92,13 +124,27 @@ class ItemErrors:
     """Words left out."""
     insertions: tuple[int, ...]
     """Words that nobody said."""
-    characters: int
-    """Character errors in all."""
+    characters: tuple[int, ...]
+    """Characters that are wrong, missing or too many."""
 
     @property
     def words(self) -> tuple[int, ...]:
         """Word errors of each item."""
         return tuple(map(sum, zip(self.substitutions, self.deletions, self.insertions, strict=True)))
+
+    def of(self, counted: Counted) -> tuple[int, ...]:
+        """Errors of each item."""
+        return self.words if counted == "words" else self.characters
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> ItemErrors:
+        """Read what ``dataclasses.asdict`` made.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+        """
+        kinds = (tuple(map(int, row[name])) for name in ("substitutions", "deletions", "insertions", "characters"))
+        return cls(*kinds)
 
 
 @dataclass(frozen=True)
@@ -109,8 +155,14 @@ class References:
     """Of the whole manifest."""
     words: tuple[int, ...]
     """Reference words of each item."""
-    characters: int
-    """Reference characters in all."""
+    characters: tuple[int, ...]
+    """Reference characters of each item."""
+    counted: Counted = "words"
+    """Errors of what decide."""
+
+    def of(self, counted: Counted) -> tuple[int, ...]:
+        """How many there are in each item."""
+        return self.words if counted == "words" else self.characters
 
 
 def measure_error_rates(
@@ -139,48 +191,45 @@ def count_errors(
     manifest: Path,
     limit: int | None = None,
     on_item: Callable[[int, int], None] | None = None,
+    counted: Counted | None = None,
 ) -> tuple[References, dict[str, ItemErrors]]:
     """Recognise a manifest as ``measure_error_rates`` does and return the errors of each model in each item.
 
-    Every input is read once, and none where there are no models.
+    Every input is read once, and none where there are no models. ``counted`` is that of their inputs when left out.
     """
     recognizers = {name: Recognizer(model) for name, model in models.items()}
-    asked = inputs_of(next(iter(models.values()))).asked if models else lambda _: ()
+    fed = inputs_of(next(iter(models.values()))) if models else None
     texts: dict[str, list[str]] = {name: [] for name in models}
     entries = list(islice(read_manifest(manifest), limit))
     for done, entry in enumerate(entries, 1):
-        for name, text in _texts(recognizers, asked(entry)).items():
-            texts[name].append(text)
+        asked = fed.asked(entry) if fed is not None else ()
+        for name, recognizer in recognizers.items():
+            texts[name].append(recognizer.recognize(*asked).text)
         if on_item:
             on_item(done, len(entries))
     references = [entry.text for entry in entries]
     found = {name: count_text_errors(references, answers) for name, answers in texts.items()}
-    return describe_references(manifest_fingerprint(manifest), references), found
+    counted = counted or (fed.counted if fed is not None else "words")
+    return describe_references(manifest_fingerprint(manifest), references, counted), found
 
 
 def count_text_errors(references: Sequence[str], texts: Sequence[str]) -> ItemErrors:
     """Count the errors in answers to the same items; both are split into words at white space."""
-    kinds: list[tuple[int, int, int]] = []
-    characters = 0
+    kinds: list[tuple[int, int, int, int]] = []
     for said, text in zip(references, texts, strict=True):
         reference = " ".join(said.split())
         counts = jiwer.process_words(reference, text)
-        kinds.append((counts.substitutions, counts.deletions, counts.insertions))
         letters = jiwer.process_characters(reference, text)
-        characters += letters.substitutions + letters.deletions + letters.insertions
-    substitutions, deletions, insertions = zip(*kinds, strict=True) if kinds else ((), (), ())
-    return ItemErrors(substitutions, deletions, insertions, characters)
+        wrong = letters.substitutions + letters.deletions + letters.insertions
+        kinds.append((counts.substitutions, counts.deletions, counts.insertions, wrong))
+    return ItemErrors(*zip(*kinds, strict=True)) if kinds else ItemErrors((), (), (), ())
 
 
-def describe_references(fingerprint: str, references: Sequence[str]) -> References:
+def describe_references(fingerprint: str, references: Sequence[str], counted: Counted = "words") -> References:
     """Count words and characters of what was said, white space normalised."""
     normal = [said.split() for said in references]
-    return References(fingerprint, tuple(map(len, normal)), sum(len(" ".join(words)) for words in normal))
-
-
-def _texts(recognizers: Mapping[str, Recognizer], asked: tuple[Any, ...]) -> dict[str, str]:
-    """What each makes of an input."""
-    return {name: recognizer.recognize(*asked).text for name, recognizer in recognizers.items()}
+    characters = tuple(len(" ".join(words)) for words in normal)
+    return References(fingerprint, tuple(map(len, normal)), characters, counted)
 
 
 def combine(references: References, errors: Mapping[str, ItemErrors]) -> ErrorRates:
@@ -189,7 +238,7 @@ def combine(references: References, errors: Mapping[str, ItemErrors]) -> ErrorRa
     rates = {
         name: ErrorRate(
             wer=100.0 * sum(found.words) / total,
-            cer=100.0 * found.characters / max(1, references.characters),
+            cer=100.0 * sum(found.characters) / max(1, sum(references.characters)),
             substitutions=100.0 * sum(found.substitutions) / total,
             deletions=100.0 * sum(found.deletions) / total,
             insertions=100.0 * sum(found.insertions) / total,
@@ -199,8 +248,7 @@ def combine(references: References, errors: Mapping[str, ItemErrors]) -> ErrorRa
     return ErrorRates(
         fingerprint=references.fingerprint,
         utterances=len(references.words),
-        words=sum(references.words),
         rates=rates,
-        word_errors={name: found.words for name, found in errors.items()},
-        reference_words=references.words,
+        references=references,
+        errors=dict(errors),
     )

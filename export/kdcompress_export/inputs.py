@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from kdcompress_export.error_rates import Counted
     from kdcompress_runtime.bundle import InputSpec
     from kdcompress_runtime.manifest import ManifestEntry
     from kdcompress_runtime.model import CtcModel
@@ -38,6 +39,9 @@ class Inputs(ABC):
 
     item: ClassVar[str]
     """What an input is called in messages."""
+    counted: ClassVar[Counted] = "words"
+    """Errors of what decide whether a smaller file is worse. Words, as everywhere; characters where inputs hold two or
+    three words each, often numbers: a dev set then has too few words to tell anything."""
     manifest_kind: ClassVar[str]
     """``kind`` of the entries of a manifest that fit."""
 
@@ -197,7 +201,7 @@ class Recordings(Inputs):
 class Images(Inputs):
     """Columns of images of text lines, uint8 ``(columns, height * channels)``."""
 
-    item, manifest_kind = "image", "image"
+    item, manifest_kind, counted = "image", "image", "characters"
     LONG_WIDTH: ClassVar[int] = 12
     """Of the line that is timed, in heights: a line of some thirty letters."""
 

@@ -21,7 +21,7 @@ FLOAT, INT8 = "float32", "int8"
 MIN_AGREEMENT = 0.9
 """Least share of frames with the same best label; below it int8 is not the same model."""
 MAX_WORSE_POINTS = 0.5
-"""Word error rate that int8 may cost."""
+"""Error rate that int8 may cost: of words, or of characters where those are counted (``Inputs.counted``)."""
 SPLIT_ATOL = {FLOAT: 1e-4, INT8: 0.75}
 """Largest difference in nats between whole and pieces. Pieces change float32 sums in their last bits; in int8
 such a bit can move a feature by one step of its scale, and with it log-probabilities of rare labels. Other small

@@ -40,7 +40,7 @@ _SLACK, _NOISE_SLACK = 0.05, 0.02
 _MIN_SPEED_RATIO = 0.9
 """Export demands 1; a busy machine is forgiven a tenth."""
 _RATE_SLACK_POINTS = 0.5
-"""Another CPU may round otherwise; half a point of word error rate is more than that."""
+"""Another CPU may round otherwise; half a point of error rate is more than that."""
 
 
 @dataclass(frozen=True)
@@ -228,24 +228,27 @@ def _check_speed(metadata: BundleMetadata, models: Mapping[str, CtcModel], small
 
 def _check_error_rates(metadata: BundleMetadata, found: ErrorRates) -> Iterator[Check]:
     """Compare with the bundle's own rates where the items are the same, and the precisions with each other."""
+    from kdcompress_export.error_rates import RATE_NAMES
+
     recorded = metadata.measured.get("error_rates")
     rows = recorded if isinstance(recorded, dict) else {}
     same = rows.get("fingerprint") == found.fingerprint and rows.get("utterances") == found.utterances
     for precision, rate in found.rates.items():
-        before = rows.get("rates", {}).get(precision, {}).get("wer") if same else None
+        before = rows.get("rates", {}).get(precision, {}).get(RATE_NAMES[found.counted].lower()) if same else None
+        now = rate.of(found.counted)
         note = "the bundle records none for these items" if before is None else f"recorded {before:.2f} %"
         yield Check(
-            f"word error rate {precision}",
-            passed=before is None or abs(rate.wer - before) <= _RATE_SLACK_POINTS,
-            detail=f"{rate.wer:.2f} % of {found.words} words ({note})",
+            f"{found.counted[:-1]} error rate {precision}",
+            passed=before is None or abs(now - before) <= _RATE_SLACK_POINTS,
+            detail=f"{now:.2f} % of {found.total} {found.counted} ({note})",
             values={"wer": rate.wer, "cer": rate.cer},
         )
     for small in small_precisions(found.rates):
         paired = found.paired(small, FLOAT)
-        worse = paired.wer > MAX_WORSE_POINTS and paired.low > 0
+        worse = paired.points > MAX_WORSE_POINTS and paired.low > 0
         yield Check(
             f"{small} makes no more errors than float32",
             passed=not worse or metadata.default_precision != small,
-            detail=f"{paired.wer:+.2f} points, 95 % interval {paired.low:+.2f} to {paired.high:+.2f}",
-            values=asdict(paired),
+            detail=paired.sentence,
+            values={"points": paired.points, "low": paired.low, "high": paired.high},
         )

@@ -39,7 +39,7 @@ def test_the_parity_table_has_a_row_a_line(benchmark_script):
 def test_the_table_of_quantization_awareness_shows_every_model_and_the_mean(benchmark_script):
     aware = benchmark_script("export_aware")
     names = ("before float32", "before int8", "seed 1 int8", "seed 2 int8")
-    interval = {"wer": -0.5, "low": -1.0, "high": 0.1}
+    interval = {"points": -0.5, "low": -1.0, "high": 0.1}
     found = {
         "utterances": 2,
         "words": 10,

@@ -56,7 +56,7 @@ def test_what_was_proven_is_written_down(metadata, bundle, run):
     rates = measured["error_rates"]
     assert (rates["utterances"], rates["words"]) == (4, 12)
     assert rates["fingerprint"] == manifest_fingerprint(run.parent / "dev.jsonl")
-    assert measured["int8"]["error_rate_difference"].keys() == {"wer", "low", "high"}
+    assert measured["int8"]["error_rate_difference"].keys() == {"points", "low", "high", "counted"}
     assert measured["default"]["precision"] == metadata.default_precision
     assert "int8" in measured["default"]["reason"]
 
@@ -208,9 +208,9 @@ def test_error_rates_count_and_pair(bundle, run):
     found = measure_error_rates(models, run.parent / "dev.jsonl", limit=3)
     assert (found.utterances, found.words) == (3, 9)
     for name, rate in found.rates.items():
-        assert rate.wer == pytest.approx(100 * sum(found.word_errors[name]) / 9)
+        assert rate.wer == pytest.approx(100 * sum(found.errors[name].words) / 9)
     paired = found.paired("int8", "float32")
-    assert paired.low <= paired.wer <= paired.high
+    assert paired.low <= paired.points <= paired.high
     assert found.paired("int8", "int8").high == 0.0
 
 

@@ -45,7 +45,9 @@ def row(name="static", *, size=0.3, speed=3.0, wer=0.0, low=-0.1, high=0.1, same
     )
     if not measured:
         return found
-    return replace(found, rate=ErrorRate(10.0 + wer, 5.0), words=2000, difference=PairedDifference(wer, low, high))
+    return replace(
+        found, rate=ErrorRate(10.0 + wer, 5.0), words=2000, total=2000, difference=PairedDifference(wer, low, high)
+    )
 
 
 def kinds(one, rules=None):
@@ -166,13 +168,13 @@ def test_mixing_gives_up_where_it_is_hopeless_or_half_is_float32():
 
 
 def test_error_types_are_told_apart():
-    floating = ItemErrors((1, 0), (0, 0), (0, 1), characters=5)
-    small = ItemErrors((1, 0), (2, 1), (0, 0), characters=9)
-    rates = combine(References("f", (5, 5), 50), {"float32": floating, "int8": small})
+    floating = ItemErrors((1, 0), (0, 0), (0, 1), characters=(3, 2))
+    small = ItemErrors((1, 0), (2, 1), (0, 0), characters=(4, 5))
+    rates = combine(References("f", (5, 5), (25, 25)), {"float32": floating, "int8": small})
     assert (rates.rates["int8"].deletions, rates.rates["float32"].deletions) == (30.0, 0.0)
     assert rates.rates["int8"].wer == 40.0
-    assert rates.word_errors["int8"] == (3, 1)
-    assert rates.paired("int8", "float32").wer == 20.0
+    assert rates.errors["int8"].words == (3, 1)
+    assert rates.paired("int8", "float32").points == 20.0
 
 
 # The whole search, on a tiny student.
@@ -253,7 +255,7 @@ def test_an_interrupted_search_goes_on(source, tmp_path, monkeypatch):
     first = search(source, options)
     with monkeypatch.context() as patch:
         patch.setattr("kdcompress_export.quantization.search.apply_repaired", stop)
-        patch.setattr("kdcompress_export.inputs.read_audio", stop)
+        patch.setattr("kdcompress_export.inputs.Recordings.asked", stop)
         again = search(source, options)
     assert again.contents == first.contents
     assert again.rows[1].rate == first.rows[1].rate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from kdcompress_export import ParityError, bench_bundle, verify_bundle
 from kdcompress_export.agreement import compare_models, split_differences
 from kdcompress_export.bundle_writer import write_bundle
-from kdcompress_export.error_rates import ErrorRates, PairedDifference
+from kdcompress_export.error_rates import ItemErrors, PairedDifference, References, combine
 from kdcompress_export.inputs import inputs_for
 from kdcompress_export.prove import measure_speed, speed_summary, split_summary, worst_split
 from kdcompress_export.signature import METADATA_KEY, geometry
@@ -191,6 +192,10 @@ def test_models_of_different_frames_cannot_be_compared():
 
 
 def test_differences_are_the_paired_ones():
-    rates = ErrorRates("f", 2, 20, {}, {"int4": (2, 1), "float32": (1, 1)}, (10, 10))
-    assert rates.paired("int4", "float32").wer == 5.0
-    assert isinstance(rates.paired("int4", "float32"), PairedDifference)
+    errors = {"int4": ItemErrors((2, 1), (0, 0), (0, 0), (2, 2)), "float32": ItemErrors((1, 1), (0, 0), (0, 0), (1, 1))}
+    words = References("f", (10, 10), (50, 50))
+    assert combine(words, errors).paired("int4", "float32").points == 5.0
+    found = combine(replace(words, counted="characters"), errors).paired("int4", "float32")
+    assert isinstance(found, PairedDifference)
+    assert (found.points, found.counted) == (2.0, "characters")
+    assert found.sentence.startswith("+2.00 points CER")

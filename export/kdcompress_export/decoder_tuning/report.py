@@ -94,7 +94,7 @@ class TuneReport:
         notes = [
             f"chosen: {', '.join(f'{name} {value}' for name, value in self.chosen.options.items())}",
             self.reason,
-            f"{found.wer:+.2f} points against greedy, 95 % interval {found.low:+.2f} to {found.high:+.2f}",
+            f"{found.points:+.2f} points against greedy, 95 % interval {found.low:+.2f} to {found.high:+.2f}",
             "all on the recordings that it was tuned on: expect less elsewhere",
         ]
         if self.out_of:

@@ -125,9 +125,8 @@ def _read(path: Path, options: DecoderOptions, items: int) -> Trial | None:
     """What was kept of a setting, None where there is nothing or nothing of use."""
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
-        kinds = [tuple(map(int, row[name])) for name in ("substitutions", "deletions", "insertions")]
-        errors = ItemErrors(kinds[0], kinds[1], kinds[2], int(row["characters"]))
-        whole = all(len(kind) == items for kind in kinds)
+        errors = ItemErrors.from_json(row)
+        whole = len(errors.words) == len(errors.characters) == items
         return Trial(options, errors, float(row["seconds"])) if whole else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -13,7 +13,9 @@ from kdcompress_export.errors import BudgetSyntaxError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-Figure = Literal["size", "size_ratio", "wer", "wer_high", "p50", "p95", "speed", "chunk_speed", "agreement"]
+Figure = Literal[
+    "size", "size_ratio", "wer", "wer_high", "cer", "cer_high", "p50", "p95", "speed", "chunk_speed", "agreement"
+]
 
 _BYTES = {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _MILLISECONDS = {"": 1.0, "ms": 1.0, "s": 1e3, "us": 1e-3}
@@ -23,6 +25,7 @@ _TIMES = {"": 1.0, "x": 1.0}
 _NAMES: Mapping[str, tuple[str, Mapping[str, float], str]] = {
     "size": ("<=", {**_BYTES, "x": math.nan}, "3MB, 800KB, 2.5MiB or 0.27x"),
     "wer": ("<=", _POINTS, "12.5 or +0.3"),
+    "cer": ("<=", _POINTS, "2.5 or +0.2"),
     "p50": ("<=", _MILLISECONDS, "1.5ms"),
     "p95": ("<=", _MILLISECONDS, "2ms"),
     "speed": (">=", _TIMES, "2x"),
@@ -31,7 +34,7 @@ _NAMES: Mapping[str, tuple[str, Mapping[str, float], str]] = {
 }
 _BOUND = re.compile(r"\s*(?P<name>[A-Za-z_0-9]+)\s*(?P<operator>[<>=]+)\s*(?P<value>[^,]*)")
 _VALUE = re.compile(r"(?P<sign>[+-]?)(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>[A-Za-z%]*)")
-_RELATIVE_TO_FLOAT = "wer"
+_RELATIVE_TO_FLOAT: Mapping[str, Figure] = {"wer": "wer_high", "cer": "cer_high"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Bound:
     text: str
     """As it was written."""
     figure: Figure
-    """What is bounded. ``wer_high`` is the upper end of the paired 95 % interval against float32, in points."""
+    """What is bounded. ``wer_high`` and ``cer_high`` are the upper end of the paired 95 % interval against float32, in
+    points: of words or of characters, as the input has it (``Inputs.counted``); the other is not measured."""
     most: bool
     """Whether the value is the most that is allowed, or the least."""
     value: float
@@ -56,7 +60,7 @@ class Bound:
         if found is None:
             return math.inf
         over = found - self.value if self.most else self.value - found
-        scale = 1.0 if self.figure.startswith("wer") else max(abs(self.value), 1e-9)
+        scale = 1.0 if self.figure.startswith(("wer", "cer")) else max(abs(self.value), 1e-9)
         return over / scale if over > 0 else None
 
     def describe(self, figures: Mapping[str, float | None]) -> str:
@@ -83,7 +87,7 @@ class Budget:
 
     def bounds_errors(self) -> bool:
         """Whether a bound speaks of errors made beyond those of float32."""
-        return any(bound.figure == "wer_high" for bound in self.bounds)
+        return any(bound.figure in _RELATIVE_TO_FLOAT.values() for bound in self.bounds)
 
     def __str__(self) -> str:
         return ",".join(bound.text for bound in self.bounds)
@@ -94,8 +98,9 @@ def parse_budget(text: str) -> Budget:
 
     ``size``: bytes (``B``, ``KB``, ``MB``, ``KiB``, ``MiB``) or times float32 (``0.27x``). ``wer``: word error rate on
     the dev manifest (``<=12.5``), or, with a sign, the upper end of the paired 95 % interval against float32 in points
-    (``<=+0.3``). ``p50``, ``p95``: milliseconds of one streaming chunk, one thread. ``speed``, ``chunk_speed``: times
-    float32 over 10 s and over a chunk. ``agreement``: share of frames with the label of float32.
+    (``<=+0.3``; of words where the input is speech or sentences). ``cer``: the same of characters (relative where it
+    is images). ``p50``, ``p95``: milliseconds of one streaming chunk, one thread. ``speed``, ``chunk_speed``: times
+    float32 over a long input and over a chunk. ``agreement``: share of frames with the label of float32.
 
     Raises:
         BudgetSyntaxError: with the position of what cannot be read, and what is known.
@@ -139,14 +144,14 @@ def _parse_bound(text: str, part: str, start: int) -> Bound:
     unit = value["unit"].lower()
     if unit not in units:
         raise _error(text, position + value.start("unit"), f"unknown unit {value['unit']!r}; {name} takes {example}")
-    if value["sign"] and name != _RELATIVE_TO_FLOAT:
-        raise _error(text, position, f"{name} takes no sign; only wer is relative to float32 with one")
+    if value["sign"] and name not in _RELATIVE_TO_FLOAT:
+        raise _error(text, position, f"{name} takes no sign; only wer and cer are relative to float32 with one")
     number = float(value["sign"] + value["number"])
     bound = part.strip().replace(" ", "")
     if name == "size" and unit == "x":
         return Bound(bound, "size_ratio", most=True, value=number)
-    if name == "wer" and value["sign"]:
-        return Bound(bound, "wer_high", most=True, value=number)
+    if value["sign"]:
+        return Bound(bound, _RELATIVE_TO_FLOAT[name], most=True, value=number)
     figure: Figure = name  # type: ignore[assignment] # the names of the table are figures
     return Bound(bound, figure, most=expected == "<=", value=number * units[unit])
 
@@ -161,6 +166,8 @@ _FORMATS = {
     "size_ratio": lambda value: f"{value:.3f}x",
     "wer": lambda value: f"{value:.2f} %",
     "wer_high": lambda value: f"{value:+.2f} points at the upper end",
+    "cer": lambda value: f"{value:.2f} %",
+    "cer_high": lambda value: f"{value:+.2f} points at the upper end",
     "p50": lambda value: f"{value:.2f} ms",
     "p95": lambda value: f"{value:.2f} ms",
     "speed": lambda value: f"{value:.2f}x",

@@ -36,11 +36,12 @@ class Rules:
     """What a candidate must hold."""
 
     allowed_points: float = MAX_WORSE_POINTS
-    """Word error rate that a smaller file may cost at the upper end of the paired 95 % interval."""
+    """Error rate, of words or characters as the input has it, that a smaller file may cost at the upper end of the
+    paired 95 % interval."""
     min_agreement: float = MIN_AGREEMENT
     """Least share of frames with the same best label."""
     budget: Budget | None = None
-    """Demands of the user; a bound ``wer<=+...`` takes the place of ``allowed_points``."""
+    """Demands of the user; a bound ``wer<=+...`` or ``cer<=+...`` takes the place of ``allowed_points``."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,12 @@ def _against_float(row: Row, rules: Rules) -> list[Objection]:
         found.append(Objection("agreement", f"and float32 choose the same label in only {same}"))
     bounded = rules.budget is not None and rules.budget.bounds_errors()
     if row.difference is not None and not bounded and row.difference.high > rules.allowed_points:
-        worse = row.difference.low > 0 or row.difference.wer > rules.allowed_points
+        worse = row.difference.low > 0 or row.difference.points > rules.allowed_points
         if worse:
             found.append(Objection("errors", f"makes more errors ({points(row)})"))
         else:
-            few = f"{row.words} words are too few to tell whether it makes more errors ({points(row)}"
-            found.append(Objection("few", f"is not proven: {few}, allowed {rules.allowed_points:+.2f})"))
+            few = f"{row.total} {row.difference.counted} are too few to tell whether it makes more errors"
+            found.append(Objection("few", f"is not proven: {few} ({points(row)}, allowed {rules.allowed_points:+.2f})"))
     return found
 
 
@@ -122,7 +123,7 @@ def cheapest(rows: Sequence[Row]) -> Row:
 
 
 def _difference(row: Row) -> tuple[float, float, float]:
-    errors = row.difference.wer if row.difference else 0.0
+    errors = row.difference.points if row.difference else 0.0
     nats = row.agreement.mean_abs_diff if row.agreement else 0.0
     return nats, errors, row.cost
 
@@ -154,8 +155,5 @@ def ratios(row: Row) -> str:
 
 
 def points(row: Row) -> str:
-    """Difference of word error rates in words."""
-    if row.difference is None:
-        return "errors not compared"
-    found = row.difference
-    return f"{found.wer:+.2f} points WER, 95 % interval {found.low:+.2f} to {found.high:+.2f}"
+    """Difference of error rates in words."""
+    return "errors not compared" if row.difference is None else row.difference.sentence

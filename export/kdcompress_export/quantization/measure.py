@@ -131,7 +131,8 @@ class ErrorCounter:
             elif one.name not in self._errors:
                 unknown[one.name] = one.model
         if unknown or self._references is None:
-            self._references, found = count_errors(unknown, self._manifest, self._limit, self._on_item)
+            counted = inputs_of(candidates[0].model).counted
+            self._references, found = count_errors(unknown, self._manifest, self._limit, self._on_item, counted)
             self._errors.update(found)
         for one in candidates:
             self._workspace.keep_errors(one.content, self._errors[one.name])
@@ -148,7 +149,7 @@ class ErrorCounter:
 
 def _with_errors(row: Row, rates: ErrorRates) -> Row:
     rate, baseline = rates.rates[row.name], rates.rates[FLOAT]
-    row = replace(row, rate=rate, words=rates.words)
+    row = replace(row, rate=rate, words=rates.words, total=rates.total)
     if row.name == FLOAT:
         return row
     kinds = ("substitutions", "deletions", "insertions")

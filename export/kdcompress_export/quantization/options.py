@@ -43,7 +43,8 @@ class SearchOptions:
     dev_limit: int | None = None
     """Most items of the dev manifest; all when left out."""
     allowed_points: float = MAX_WORSE_POINTS
-    """Word error rate that a smaller file may cost, upper end of the paired 95 % interval."""
+    """Error rate that a smaller file may cost (``Inputs.counted`` says of what), upper end of the paired 95 %
+    interval."""
     mixed: bool = True
     """Whether to mend a candidate that makes too many errors by keeping its guilty layers in float32."""
     sensitivity: bool = False

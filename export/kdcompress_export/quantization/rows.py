@@ -13,6 +13,8 @@ from kdcompress_export.timing import Milliseconds
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from kdcompress_export.error_rates import Counted
+
 
 @dataclass(frozen=True)
 class Row:
@@ -50,8 +52,10 @@ class Row:
     """On the dev manifest."""
     words: int = 0
     """Reference words there."""
+    total: int = 0
+    """How many there are of what is counted: reference words, or characters."""
     difference: PairedDifference | None = None
-    """Word error rate minus that of float32."""
+    """Error rate minus that of float32."""
     error_shift: Mapping[str, float] = field(default_factory=dict)
     """Substitutions, deletions and insertions minus those of float32, a hundred reference words."""
     long: str = "10 s"
@@ -78,13 +82,18 @@ class Row:
             "size": self.size_bytes,
             "size_ratio": self.size_ratio,
             "wer": self.rate.wer if self.rate else None,
-            "wer_high": self.difference.high if self.difference else None,
+            "cer": self.rate.cer if self.rate else None,
+            "wer_high": self._high("words"),
+            "cer_high": self._high("characters"),
             "p50": self.chunk.p50 if self.chunk else None,
             "p95": self.chunk.p95 if self.chunk else None,
             "speed": self.whole_ratio,
             "chunk_speed": self.chunk_ratio,
             "agreement": self.agreement.argmax_agreement if self.agreement else None,
         }
+
+    def _high(self, counted: Counted) -> float | None:
+        return self.difference.high if self.difference and self.difference.counted == counted else None
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object; what was not measured is left out."""

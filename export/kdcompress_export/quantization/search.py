@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _PROOF_RECORDINGS = 8
 _SENSITIVITY_RECORDINGS = 4
-_CURABLE = {"wer", "wer_high", "agreement"}
+_CURABLE = {"wer", "wer_high", "cer", "cer_high", "agreement"}
 """Figures of a budget that more layers in float32 can mend."""
 _MENDABLE = {"agreement", "errors"}
 """What more layers in float32 can cure; more items are needed where too few were to tell."""

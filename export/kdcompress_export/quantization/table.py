@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from kdcompress_export.quantization.rows import Row
 
 COLUMNS = (
-    "candidate", "size", "of float32", "whole", "chunk", "p95 ms", "same label", "WER %", "difference", "S / D / I",
-    "layers", "note",
+    "candidate", "size", "of float32", "whole", "chunk", "p95 ms", "same label", "WER %", "CER %", "difference",
+    "S / D / I", "layers", "note",
 )  # fmt: skip
 """Headings. ``whole``: speed on a long input (10 s of audio) against float32.
 ``S / D / I``: substitutions, deletions and insertions beyond float32, a hundred words."""
@@ -43,7 +43,8 @@ def _cells(row: Row, chosen: str) -> tuple[str, ...]:
         _number(row.chunk.p95 if row.chunk else None, "{:.2f}"),
         _number(100 * row.agreement.argmax_agreement if row.agreement else None, "{:.1f} %"),
         _number(row.rate.wer if row.rate else None, "{:.2f}"),
-        f"{row.difference.wer:+.2f} ({row.difference.low:+.2f} to {row.difference.high:+.2f})"
+        _number(row.rate.cer if row.rate else None, "{:.2f}"),
+        f"{row.difference.points:+.2f} ({row.difference.low:+.2f} to {row.difference.high:+.2f})"
         if row.difference
         else "",
         " / ".join(f"{value:+.2f}" for value in shift.values()),

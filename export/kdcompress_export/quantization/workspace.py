@@ -56,8 +56,10 @@ class Workspace:
         row = self._read(self._errors_name(content))
         if row is None:
             return None
-        kinds = [tuple(row[name]) for name in ("substitutions", "deletions", "insertions")]
-        return ItemErrors(kinds[0], kinds[1], kinds[2], row["characters"])
+        try:
+            return ItemErrors.from_json(row)
+        except (KeyError, TypeError, ValueError):  # of another version
+            return None
 
     def keep_errors(self, content: bytes, errors: ItemErrors) -> None:
         """Keep the errors that a file made."""
