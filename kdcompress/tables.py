@@ -61,10 +61,13 @@ def print_teacher_check(check: TeacherCheck) -> None:
     leak = check.leak
     told, low = ("shown reference", "near 0 %") if check.run.recipe.model.sees_labels else ("true text", "")
     tests = [
+        ("nothing changed", "words of the reference", "high", leak.both_true),
         ("input is noise", f"words of the {told}", low, leak.noise_source),
+        ("input is noise", "words of another reference: chance", "", leak.noise_chance),
         ("frames in random order", f"words of the {told}", low, leak.shuffled_frames),
         ("no reference shown", "words of the true text", "high", leak.empty_reference_true),
         ("wrong reference shown", "words of the shown reference", "near 0 %", leak.wrong_reference_given),
+        ("wrong reference shown", "the same where it is not shown: chance", "", leak.wrong_reference_chance),
         ("wrong reference shown", "words of the true text", "high", leak.wrong_reference_true),
     ]
     rows = [(test, counted, wanted, f"{share:.1f} %") for test, counted, wanted, share in tests if share is not None]
