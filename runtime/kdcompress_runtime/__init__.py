@@ -5,6 +5,7 @@ Imports numpy and onnxruntime, nothing else.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from kdcompress_runtime.audio import read_audio
@@ -56,6 +57,7 @@ from kdcompress_runtime.vad import Vad, VadRules
 from kdcompress_runtime.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from kdcompress_runtime.images import read_image
     from kdcompress_runtime.lm import LanguageModel, open_lm
 
 __all__ = [
@@ -108,14 +110,17 @@ __all__ = [
     "build_decoder",
     "open_lm",
     "read_audio",
+    "read_image",
     "read_manifest",
 ]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
-    """Import language models on first use: who decodes without one does not pay for them."""
-    if name not in {"LanguageModel", "open_lm"}:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from kdcompress_runtime import lm
+_LATER = {"LanguageModel": "lm", "open_lm": "lm", "read_image": "images"}
+"""Modules that are imported on first use: who does without them does not pay for them."""
 
-    return getattr(lm, name)
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    """Import what few need."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
