@@ -14,7 +14,8 @@ def budget_of(text: str, task: str) -> str:
     Raises:
         BudgetError: the budget cannot be read.
     """
-    scored = (*metrics_for(task, NORMALISERS[TASKS[task].normaliser]), *figures_beside(task))
+    normaliser = NORMALISERS[TASKS[task].normaliser]
+    scored = (*metrics_for(task, normaliser), *figures_beside(task, normaliser))
     own = {metric.info.name for metric in scored}
     others = {name for metric in METRICS if metric not in own for name in (metric, f"d{metric}")}
     others |= set() if TASKS[task].chunked else CHUNKED

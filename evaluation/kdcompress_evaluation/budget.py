@@ -13,7 +13,7 @@ from kdcompress_evaluation.errors import BudgetError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-METRICS = ("wer", "cer", "ser", "chrf", "bleu", "copied")
+METRICS = ("wer", "cer", "ser", "chrf", "bleu", "exact", "copied")
 """Metrics that can be bounded, alone or, behind a ``d``, as the difference to the baseline."""
 _BYTES = {"": 1.0, "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30}
 _UNITS: Mapping[str, Mapping[str, float]] = {
@@ -50,15 +50,15 @@ def _rates() -> Mapping[str, Figure]:
     """The metrics and their differences: the cautious end of the interval counts."""
     titles = (
         "word error rate", "character error rate", "lines or utterances not exactly right", "chrF", "BLEU",
-        "output words that stand in the source",
+        "exact match", "output words that stand in the source",
     )  # fmt: skip
     found = {}
     for name, title in zip(METRICS, titles, strict=True):
-        lower = name not in {"chrf", "bleu"}
+        lower = name not in {"chrf", "bleu", "exact"}
         end, example = ("upper", "0.5") if lower else ("lower", "-0.5")
         found[name] = Figure(
-            "percent" if lower else "score",
-            f"{title}{', in percent' if lower else ''}: the {end} end of the 95 % interval",
+            "score" if name in {"chrf", "bleu"} else "percent",
+            f"{title}{'' if name in {'chrf', 'bleu'} else ', in percent'}: the {end} end of the 95 % interval",
             "12.5",
             most=lower,
         )

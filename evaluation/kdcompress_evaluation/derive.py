@@ -106,8 +106,16 @@ def summarise(output: Path) -> Summary:
             overlaps=overlaps,
             unknown_fields=table.fields.unknown(),
             speed=speed_run,
+            copied=_copied_by_references(table),
         ),
     )
+
+
+def _copied_by_references(table: Table) -> float | None:
+    """Share of the references' words that stand in the source; ``None`` where nobody counts them."""
+    found = [part.statistics.get("copied") for part in table.scored[table.run.baseline]]
+    copied, count = (sum(float(one[:, column].sum()) for one in found if one is not None) for column in (2, 3))
+    return copied / count if count else None
 
 
 def read_plan(output: Path) -> RunInfo:

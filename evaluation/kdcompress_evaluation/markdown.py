@@ -11,7 +11,7 @@ from kdcompress_evaluation.markdown_details import accuracy, budget, comparison,
 from kdcompress_evaluation.markdown_identity import identity, method
 from kdcompress_evaluation.markdown_text import code, moved, rate, table, text
 from kdcompress_evaluation.pareto import is_paced, latency
-from kdcompress_evaluation.several import line_of
+from kdcompress_evaluation.several import line_of, outcome, title_of
 from kdcompress_evaluation.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ def render_markdown_of(report: Report) -> str:
         "task", "variant", "budget", "result (95 % interval)", "points to the baseline", "MB", "speed, one thread",
         "latency p95 ms", "peak MB", "cold start ms",
     )  # fmt: skip
-    lines = ["# Evaluation report of several tasks", "", f"**{text(report.headline)}**", ""]
+    lines = [f"# {text(title_of(report.tasks))}", ""]
+    lines += [f"- **{TASKS[one.run.task].title}.** {text(outcome(one))}" for one in report.tasks]
+    lines += [""]
     lines += table(head, [_task_row(summary) for summary in report.tasks], left=3)
     lines += ["Models of different tasks are never compared with each other.", ""]
     alone = [f"---\n\n# {TASKS[one.run.task].title}\n\n{_deeper(render_markdown(one))}" for one in report.tasks]

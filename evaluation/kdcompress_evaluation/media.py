@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from kdcompress_evaluation.tasks import AUDIO, IMAGE, TEXT
 
 LIMIT = 200_000
 """Bytes of one file; larger ones are left out with a word."""
+SMALL = 30_000
+"""Bytes of an image that is put in as it is."""
+HEIGHT = 96
+"""Pixels of a larger one in the page."""
 TOTAL = 6_000_000
 """Bytes of all files of a page."""
 _AUDIO = {
@@ -74,9 +79,12 @@ class Media:
         """The file as a ``data:`` URI, or why it is left out."""
         path = Path(value)
         mime = _TYPES[self._kind].get(path.suffix.lower())
-        if mime is None:
+        if self._kind == IMAGE:
+            mime, content, why = _picture(path, mime)
+        elif mime is None:
             return Medium("none", f"not shown: a browser cannot play or show {path.suffix or 'such'} files", "")
-        content, why = _read(path)
+        else:
+            content, why = _read(path)
         if content is None:
             return Medium("none", why, "")
         if self._bytes + len(content) > TOTAL:
@@ -84,6 +92,28 @@ class Media:
         self._bytes += len(content)
         anchor = self._anchors[value] = f"{self._prefix}medium-{len(self._anchors) + 1}"
         return Medium(self._kind, f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}", anchor)
+
+
+def _picture(path: Path, mime: str | None) -> tuple[str, bytes | None, str]:
+    """An image file as it is where it is small, else drawn anew at the height of a line; or why it cannot be shown."""
+    if mime is not None and path.is_file() and path.stat().st_size <= SMALL:
+        return (mime, *_read(path))
+    try:
+        from PIL import Image
+
+        from kdcompress_runtime.images import COLOUR, columns_of, read_image, resized
+
+        pixels = read_image(path, COLOUR)
+        height, width = pixels.shape[:2]
+        if height > HEIGHT:
+            height, width = HEIGHT, columns_of(width, height, HEIGHT)
+        target = io.BytesIO()
+        Image.fromarray(resized(pixels, height, width)).save(target, "PNG", optimize=True)
+    except (OSError, ValueError, ImportError):
+        return "", None, "left out: the file could not be read when this page was written"
+    if len(target.getvalue()) > LIMIT:
+        return "", None, f"left out: {len(target.getvalue()) / 1e3:.0f} kB, more than {LIMIT / 1e3:.0f}"
+    return "image/png", target.getvalue(), ""
 
 
 def _read(path: Path) -> tuple[bytes | None, str]:

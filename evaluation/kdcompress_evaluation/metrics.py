@@ -29,7 +29,7 @@ class MetricInfo:
     """One metric, for tables and verdicts."""
 
     name: str
-    """Key: ``wer``, ``cer``, ``ser``, ``chrf``, ``bleu``, ``copied``."""
+    """Key: ``wer``, ``cer``, ``ser``, ``chrf``, ``bleu``, ``exact``, ``copied``."""
     short: str
     """Heading: ``WER``."""
     title: str
@@ -141,6 +141,30 @@ class SentenceErrorRate(Metric):
         return statistics[:, 0]
 
 
+class ExactMatch(Metric):
+    """Share of lines whose normalised text is exactly the reference's: line accuracy, 1 minus ``SentenceErrorRate``."""
+
+    columns: ClassVar = ("right", "lines")
+
+    def __init__(self, normaliser: Normaliser) -> None:
+        compared = f"texts compared, normaliser {normaliser.name} v{normaliser.version}"
+        super().__init__(MetricInfo("exact", "exact", "exact match", "%", lower_is_better=False, scorer=compared))
+        self._apply = normaliser.apply
+
+    def statistics(self, references: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.float64]:
+        """0 or 1, and 1: (N, 2)."""
+        right = [self._apply(r) == self._apply(h) for r, h in zip(references, hypotheses, strict=True)]
+        return np.stack([np.array(right, dtype=float), np.ones(len(right))], axis=1)
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Right ones per line."""
+        return _divide(sums[..., 0], sums[..., 1])
+
+    def trials(self, sums: NDArray[np.float64]) -> float:
+        """Lines."""
+        return float(sums[1])
+
+
 class Copied(Metric):
     """Share of output words that stand in the source: a model that copies instead of translating has many.
 
@@ -216,9 +240,13 @@ def metrics_for(task: str, normaliser: Normaliser) -> tuple[Metric, ...]:
     raise OptionsError(f"no metrics for task {task!r}; known: {SPEECH}, {SCENE_TEXT}, {TRANSLATION}")
 
 
-def figures_beside(task: str) -> tuple[Metric, ...]:
-    """Figures of a task that look at inputs, too (``of_rows``); shown beside the metrics, and never decide."""
-    return (Copied(),) if task == TRANSLATION else ()
+def figures_beside(task: str, normaliser: Normaliser) -> tuple[Metric, ...]:
+    """Figures of a task that are shown beside its metrics and never decide.
+
+    The share of lines that are right; that of output words that stand in the source, which ``of_rows`` counts.
+    """
+    beside: dict[str, tuple[Metric, ...]] = {SCENE_TEXT: (ExactMatch(normaliser),), TRANSLATION: (Copied(),)}
+    return beside.get(task, ())
 
 
 def _rate(name: str, short: str, title: str, scorer: str) -> MetricInfo:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kdcompress_evaluation.overlap import LEAK, severity
 from kdcompress_evaluation.sampling import UTTERANCE
+from kdcompress_evaluation.tasks import TASKS
 from kdcompress_evaluation.words import plural
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from kdcompress_evaluation.cost import SpeedRun
     from kdcompress_evaluation.summary import BrokenVariant, ManifestInfo, Overlap, RunInfo, VariantSummary
+    from kdcompress_evaluation.tasks import Task
 
 _FEW = 100
 """Utterances under which little can be decided."""
@@ -37,6 +39,7 @@ def write_notes(
     overlaps: Sequence[Overlap],
     unknown_fields: Sequence[str],
     speed: SpeedRun | None,
+    copied: float | None = None,
 ) -> tuple[str, ...]:
     """Return the caveats of this report, the weightiest first.
 
@@ -49,24 +52,42 @@ def write_notes(
         overlaps: of the sets that bundles were made with, and the manifests.
         unknown_fields: asked for as slices, and in no manifest.
         speed: how it was measured.
+        copied: share of the references' words that stand in the source, of translations.
     """
+    task = TASKS[run.task]
     notes = [
         *_broken(run, broken),
-        *_failed(failed, variants),
+        *_failed(failed, variants, task.unit),
         *_leaks(overlaps, run.manifests),
-        *_small(variants),
+        *_small(variants, task.unit),
         *_perfect(variants),
-        *_sparse(variants),
-        *_empty(variants),
+        *_sparse(variants, task.unit),
+        *_empty(variants, task.unit),
     ]
-    notes += [f"No utterance has a field {name!r} to slice by." for name in unknown_fields]
+    notes += [f"No {task.unit} has a field {name!r} to slice by." for name in unknown_fields]
     if unit == UTTERANCE:
+        notes.append(_resampled(task))
+    if copied is not None:
         notes.append(
+            f"Of the references' own words, {100 * copied:.1f} % stand in the source, too (names, numbers): a model "
+            "that translates comes near that share, one that copies is far above it."
+        )
+    return (*notes, *_speed(run, speed))
+
+
+def _resampled(task: Task) -> str:
+    """What intervals over single items leave out."""
+    if task.chunked:
+        return (
             "Intervals resample utterances. Errors of one speaker hang together, so for new speakers the intervals of "
             "rates are too narrow; those of differences suffer little. (With at least 10 speakers named in every "
             "manifest, speakers are resampled.)"
         )
-    return (*notes, *_speed(run, speed))
+    return (
+        f"Intervals resample {task.unit}s. Errors in one document hang together, so for new documents the intervals of "
+        "rates are too narrow; those of differences suffer little. (Where the field `speaker` names at least 10 "
+        "documents in every manifest, documents are resampled.)"
+    )
 
 
 def _broken(run: RunInfo, broken: Sequence[BrokenVariant]) -> Iterable[str]:
@@ -81,11 +102,11 @@ def _broken(run: RunInfo, broken: Sequence[BrokenVariant]) -> Iterable[str]:
             yield f"{variant.name} could not be evaluated: {variant.reason}"
 
 
-def _failed(failed: int, variants: Sequence[VariantSummary]) -> Iterable[str]:
+def _failed(failed: int, variants: Sequence[VariantSummary], unit: str) -> Iterable[str]:
     if failed:
         late = sum(variant.pooled.timeouts for variant in variants)
         yield (
-            f"{plural(failed, 'utterance')} could not be recognised by at least one variant. They are counted: "
+            f"{plural(failed, unit)} could not be recognised by at least one variant. They are counted: "
             "their words are deletions in the rates above."
             + (f" {plural(late, 'time')} the reason was that it took too long." if late else "")
         )
@@ -106,10 +127,10 @@ def _leaks(overlaps: Sequence[Overlap], manifests: Sequence[ManifestInfo]) -> It
             )
 
 
-def _small(variants: Sequence[VariantSummary]) -> Iterable[str]:
+def _small(variants: Sequence[VariantSummary], unit: str) -> Iterable[str]:
     count = variants[0].pooled.utterances
     if count < _FEW:
-        yield f"Only {plural(count, 'utterance')}: the intervals are rough. Decide nothing on small differences."
+        yield f"Only {plural(count, unit)}: the intervals are rough. Decide nothing on small differences."
 
 
 def _perfect(variants: Sequence[VariantSummary]) -> Iterable[str]:
@@ -122,22 +143,22 @@ def _perfect(variants: Sequence[VariantSummary]) -> Iterable[str]:
             )
 
 
-def _sparse(variants: Sequence[VariantSummary]) -> Iterable[str]:
+def _sparse(variants: Sequence[VariantSummary], unit: str) -> Iterable[str]:
     """Differences that rest on a handful of utterances; ``benchmarks/results/statistics`` has how far they go wrong."""
     for variant in variants:
         found = variant.comparison
         different = 0 if found is None else found.better + found.worse
         if 0 < different < _DIFFERENT:
             yield (
-                f"{variant.info.name} and the baseline differ on {plural(different, 'utterance')} only: the interval "
+                f"{variant.info.name} and the baseline differ on {plural(different, unit)} only: the interval "
                 "of their difference is too narrow then; go by the permutation test."
             )
 
 
-def _empty(variants: Sequence[VariantSummary]) -> Iterable[str]:
+def _empty(variants: Sequence[VariantSummary], unit: str) -> Iterable[str]:
     for variant in variants:
         if variant.pooled.empty:
-            yield f"{variant.info.name} returned an empty text for {plural(variant.pooled.empty, 'utterance')}."
+            yield f"{variant.info.name} returned an empty text for {plural(variant.pooled.empty, unit)}."
     without = variants[0].pooled.empty_references
     if without:
         yield f"{plural(without, 'reference')} without words: whatever is recognised there is an insertion."

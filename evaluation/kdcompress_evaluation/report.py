@@ -18,7 +18,7 @@ from kdcompress_evaluation.media import Media
 from kdcompress_evaluation.pareto import is_paced, latency
 from kdcompress_evaluation.records import write_text
 from kdcompress_evaluation.scoring import NORMALISERS
-from kdcompress_evaluation.several import Report, line_of
+from kdcompress_evaluation.several import Report, line_of, outcome, title_of
 from kdcompress_evaluation.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def render_html_of(report: Report) -> str:
         "parts": parts,
         "title": parts[0]["title"] if len(parts) == 1 else ", ".join(part["task"].title for part in parts),
         "numbered": len(parts) == 1 and parts[0]["numbered"],
-        "headline": report.headline,
+        "headline": title_of(report.tasks),
         "created": report.tasks[0].run.created,
         "judged": any(summary.verdict is not None for summary in report.tasks),
     }
@@ -90,6 +90,7 @@ def _part(summary: Summary, prefix: str) -> dict[str, Any]:
         "numbered": context["numbered"],
         "title": found.title[:60] if found.state else found.focus,
         "line": line_of(summary, found),
+        "outcome": outcome(summary),
         # What the templates wrote is escaped already.
         "content": Markup(environment.get_template("task.html.j2").render(context)),  # noqa: S704
     }

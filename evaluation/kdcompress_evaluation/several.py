@@ -90,8 +90,17 @@ def collect(summaries: Sequence[Summary]) -> Report:
     ordered = sorted(summaries, key=lambda summary: order.index(summary.run.task))
     if len(ordered) == 1:
         return Report.of(ordered[0])
-    told = " ".join(f"{TASKS[one.run.task].title}: {_result(one)}" for one in ordered)
-    return Report(f"{len(ordered)} tasks, each decided by itself. {told}", tuple(ordered))
+    told = " ".join(f"{TASKS[one.run.task].title}: {outcome(one)}" for one in ordered)
+    return Report(f"{title_of(ordered)}. {told}", tuple(ordered))
+
+
+def title_of(summaries: Sequence[Summary]) -> str:
+    """What stands above a report of several tasks: how many of them ship, where that was asked."""
+    judged = [one.verdict for one in summaries if one.verdict is not None]
+    if not judged:
+        return f"{len(summaries)} tasks, each decided by itself"
+    ship = sum(verdict.ships is not None for verdict in judged)
+    return f"{ship} of {words.plural(len(judged), 'task')} ready to ship, each decided by itself"
 
 
 def line_of(summary: Summary, found: Answer | None = None) -> Line:
@@ -122,10 +131,6 @@ def line_of(summary: Summary, found: Answer | None = None) -> Line:
     )
 
 
-def _result(summary: Summary) -> str:
+def outcome(summary: Summary) -> str:
     """What came out of one task: the verdict of its budget, or its headline."""
-    if summary.verdict is None:
-        return summary.headline
-    if summary.verdict.ships is None:
-        return "do not ship."
-    return f"ship {summary.verdict.ships}."
+    return summary.headline if summary.verdict is None else words.bound(summary.verdict.sentence)

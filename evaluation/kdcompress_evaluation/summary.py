@@ -111,7 +111,7 @@ class Accuracy:
     characters: ErrorCounts
     """Of characters."""
     metrics: dict[str, Estimate]
-    """By name of the metric (``wer``, ``cer``, ``ser``, ``chrf``, ``bleu``, ``copied``), fractions."""
+    """By name of the metric (``wer``, ``cer``, ``ser``, ``chrf``, ``bleu``, ``exact``, ``copied``), fractions."""
     differences: dict[str, Difference]
     """By name of the metric; empty for the baseline."""
 

@@ -99,7 +99,7 @@ def read_table(output: Path, run: RunInfo) -> Table:
     normaliser = NORMALISERS[run.normaliser]
     table = Table(
         run=run,
-        metrics=(*metrics_for(run.task, normaliser), *figures_beside(run.task)),
+        metrics=(*metrics_for(run.task, normaliser), *figures_beside(run.task, normaliser)),
         words=word_error_rate(normaliser),
         characters=character_error_rate(normaliser),
         fields=Fields([m.utterances for m in run.manifests], run.slices),

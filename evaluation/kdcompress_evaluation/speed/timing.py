@@ -64,7 +64,7 @@ def time_parts(engine: RecognizerEngine, recordings: Sequence[Value]) -> PartTim
     graph = _Clocked(recognizer._model, ("step",))  # noqa: SLF001
     decoder = _Clocked(recognizer._decoder, _DECODING)  # noqa: SLF001
     recognizer._model, recognizer._decoder = graph, decoder  # type: ignore[assignment] # noqa: SLF001
-    recognizer._answers._model = graph  # type: ignore[union-attr] # noqa: SLF001
+    recognizer._answers._model = graph  # type: ignore[attr-defined] # noqa: SLF001
     rows: list[tuple[float, float, float]] = []
     for number, samples in enumerate([recordings[0], *recordings] if recordings else ()):
         for step in _steps(engine, samples):

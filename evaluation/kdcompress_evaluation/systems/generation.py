@@ -127,5 +127,6 @@ def _log_probs(logits: NDArray[np.float32], settings: Settings, *, forced: bool)
 def _largest(values: NDArray[np.float64], count: int) -> NDArray[np.int64]:
     """Places of the largest values, the largest first; those that cannot be are left out."""
     places = np.argpartition(-values, count - 1)[:count]
-    ordered = places[np.argsort(-values[places], kind="stable")]
-    return ordered[values[ordered] > _NEVER]
+    ordered: NDArray[np.int64] = places[np.argsort(-values[places], kind="stable")]
+    possible: NDArray[np.int64] = ordered[values[ordered] > _NEVER]
+    return possible

@@ -1,8 +1,8 @@
 """Autoregressive translators of Hugging Face (MarianMT and its like) as optimum exports them, with key-value cache.
 
-``python -m optimum.exporters.onnx --task text2text-generation-with-past``: an encoder, a decoder for the first token and one for
-those that follow. onnxruntime, numpy and ``tokenizers`` run them, so that an autoregressive teacher stands in the same
-report as its student: same items, same thread, same clock.
+``python -m optimum.exporters.onnx --task text2text-generation-with-past`` writes an encoder, a decoder for the first
+token and one for those that follow. onnxruntime, numpy and ``tokenizers`` run them, so that an autoregressive teacher
+stands in the same report as its student: same items, same thread, same clock.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BEAMS = 4
 _EXPORT = "export it: `python -m optimum.exporters.onnx -m {} --task text2text-generation-with-past FOLDER`"
 _UNKNOWN = ("no_repeat_ngram_size", "repetition_penalty", "suppress_tokens", "forced_bos_token_id", "do_sample")
 """Settings of ``generate`` that would change the text and are not followed here."""
-_NEUTRAL = (None, 0, False, 1.0, [])
+_NEUTRAL: tuple[Any, ...] = (None, 0, False, 1.0, [])
 
 
 def matches(path: Path) -> bool:
