@@ -20,6 +20,8 @@ DURATION = "duration"
 _DURATIONS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _MAX_VALUES = 12
 """A field with more different values suggests no slices by itself; of one that was asked for, as many are shown."""
+_MAX_LENGTHS = 4
+"""Different lengths that are shown one by one."""
 _QUARTILES = (25, 50, 75)
 
 
@@ -59,6 +61,7 @@ class Fields:
         self._wanted = tuple(wanted)
         self._speakers = self._column()
         self._columns: dict[str, _Column | None] = {}
+        self._measured: set[str] = set()
 
     def add(self, manifest: int, index: int, speaker: str | None, extra: Mapping[str, Any]) -> None:
         """Note what the manifest says about one utterance."""
@@ -72,7 +75,11 @@ class Fields:
                     self._columns[name] = None
 
     def add_facts(self, manifest: int, index: int, facts: Mapping[str, Any]) -> None:
-        """Note what was found about the input or reference of one utterance; any variant may know it."""
+        """Note what was found about the input or reference of one utterance; any variant may know it.
+
+        Lengths among them are cut into quarters sooner than fields of a manifest.
+        """
+        self._measured.update(facts)
         self.add(manifest, index, None, facts)
 
     def speakers(self, manifest: int) -> list[str | None]:
@@ -98,7 +105,7 @@ class Fields:
         return [name for name in self._wanted if name not in {SPEAKER, DURATION, *self._columns}]
 
     def _groups(self, name: str, column: _Column) -> list[Group]:
-        if len(column.known) <= _MAX_VALUES:
+        if len(column.known) <= (_MAX_LENGTHS if name in self._measured else _MAX_VALUES):
             return self._by_value(column, sorted(column.known, key=_order))
         if column.numbers is not None:
             every = np.concatenate(column.numbers)

@@ -54,7 +54,7 @@ def restore_input(path: Path) -> Value:
 
 
 def facts_of(kind: str, value: Value) -> dict[str, float]:
-    """What an input says about itself, to slice by: ``width`` and ``height`` of an image in pixels."""
+    """What an input says about itself, to slice by: the pixels of an image, the words of a sentence."""
     return _FACTS[kind](value)
 
 
@@ -77,6 +77,6 @@ _READERS: Mapping[str, Callable[[str, int | None], Value]] = {
 }
 _FACTS: Mapping[str, Callable[[Value], dict[str, float]]] = {
     AUDIO: lambda _: {},
-    IMAGE: lambda value: {"width": int(value.shape[1]), "height": int(value.shape[0])},
+    IMAGE: lambda value: {"image width": int(value.shape[1]), "image height": int(value.shape[0])},
     TEXT: lambda value: {"source words": len(value.split())},
 }

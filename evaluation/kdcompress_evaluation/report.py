@@ -17,6 +17,7 @@ from kdcompress_evaluation.markdown import render_markdown, render_markdown_of
 from kdcompress_evaluation.media import Media
 from kdcompress_evaluation.pareto import is_paced, latency
 from kdcompress_evaluation.records import write_text
+from kdcompress_evaluation.sampling import UTTERANCE
 from kdcompress_evaluation.scoring import NORMALISERS
 from kdcompress_evaluation.several import Report, line_of, outcome, title_of
 from kdcompress_evaluation.tasks import TASKS
@@ -121,6 +122,8 @@ def _filters(summary: Summary) -> dict[str, Any]:
         "counts": lambda accuracy: _counts(summary, accuracy),
         "standing": lambda found: standing(found, summary.verdict.ships if summary.verdict else None),
         "missed": missed,
+        "bound": words.bound,
+        "unit_of": lambda unit: TASKS[summary.run.task].unit if unit == UTTERANCE else unit,
         "solid": lambda text: text if TASKS[summary.run.task].between else text.replace(" ", "␣"),
         "errors": lambda errors: words.utterance_errors(errors, summary.run.task),
         "error_unit": lambda length: words.error_unit(length, summary.run.task),

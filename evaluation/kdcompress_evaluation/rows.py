@@ -84,7 +84,7 @@ class Row:
     stream: StreamRow | None = None
     """The same utterance in a stream; ``None``: not tried."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What was found about the input, to slice by: ``width`` and ``height`` of an image, ``source words``."""
+    """What was found about the input, to slice by: ``image width`` and ``image height``, ``source words``."""
     split_text: str | None = None
     """Text of a stream fed in pieces of random length; ``None``: not tried."""
 

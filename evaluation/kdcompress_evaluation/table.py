@@ -143,7 +143,8 @@ def _read(output: Path, table: Table, number: int, variant: str) -> tuple[Scored
         table.extremes.add(number, variant, batch, costs, lengths)
         for row in batch:
             if variant == run.baseline:
-                table.fields.add(number, row.index, row.speaker, {**row.extra, **_of_reference(run.task, row)})
+                table.fields.add(number, row.index, row.speaker, row.extra)
+                table.fields.add_facts(number, row.index, _of_reference(run.task, row))
             table.fields.add_facts(number, row.index, row.facts)
             if row.duration is not None and np.isnan(table.fields.durations[number][row.index]):
                 table.fields.durations[number][row.index] = row.duration
@@ -156,7 +157,7 @@ def _of_reference(task: str, row: Row) -> dict[str, Any]:
     """What the reference of a text line says about itself, to slice by."""
     if not TASKS[task].counts_characters:
         return {}
-    return {"characters": len(row.reference), "with digits": any(map(str.isdigit, row.reference))}
+    return {"characters": len(row.reference), "digits in it": any(map(str.isdigit, row.reference))}
 
 
 def _batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
