@@ -36,7 +36,7 @@ from kdcompress_export.quantization.rows import Row
 from kdcompress_export.quantization.table import markdown as search_markdown
 from kdcompress_export.targets import mobile, web
 from kdcompress_export.targets import sherpa as sherpa_target
-from kdcompress_export.targets.table import TARGETS
+from kdcompress_export.targets.table import SPEECH_TARGETS
 from kdcompress_runtime import Bundle
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def parity(work: Path, output: Path, steps: int) -> None:
         settings = [f"data.{split}={json.dumps(str(data / f'{split}.jsonl'))}" for split in ("train", "dev")]
         settings += [f"train.steps={steps}", f"train.eval_every={steps}"]
         fit(load_recipe(recipe, [*overrides, *settings]), run, lambda *_: None)
-        if not (outputs / TARGETS[-1]).is_dir():
-            options = ExportOptions(quantization=SearchOptions(quantize=scheme, dev_limit=60), targets=TARGETS)
+        if not (outputs / SPEECH_TARGETS[-1]).is_dir():
+            options = ExportOptions(quantization=SearchOptions(quantize=scheme, dev_limit=60), targets=SPEECH_TARGETS)
             export_run(run, outputs, options, say=_say)
             bundle = Bundle.open(outputs / "onnxruntime")
             precisions = [file.precision for file in bundle.metadata.models]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ZIP_SUFFIX = ".zip"
 _TEMPORARY, _OLD = ".tmp", ".old"
-_DOCUMENTS = (METADATA_FILE, "sherpa-onnx.json")
+_DOCUMENTS = (METADATA_FILE, "sherpa-onnx.json", "rapidocr.json")
 """One of them names the files of a folder and their SHA-256."""
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same content gives the same file
 

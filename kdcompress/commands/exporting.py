@@ -41,7 +41,7 @@ def export(
     ] = None,
     targets: Annotated[
         list[str] | None,
-        typer.Option("--target", help="onnxruntime (default), sherpa-onnx, mobile or web; repeatable."),
+        typer.Option("--target", help="onnxruntime (default), sherpa-onnx, mobile, web or rapidocr; repeatable."),
     ] = None,
     quantize: Annotated[
         str, typer.Option(metavar="HOW", help="auto searches and decides; none; or the name of a scheme.")
@@ -53,7 +53,7 @@ def export(
         str | None, typer.Option(help="Whose schemes to try: avx2, avx512_vnni or arm64; this machine's by default.")
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="Manifest whose audio sets the int8 ranges; the recipe's train when left out.")
+        Path | None, typer.Option(help="Manifest whose items set the int8 ranges; the recipe's train when left out.")
     ] = None,
     dev: Annotated[
         Path | None, typer.Option(help="Manifest on which error rates are proven; the recipe's dev when left out.")

@@ -16,7 +16,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from kdcompress.cli import main
-from kdcompress_export.targets.table import TARGETS
+from kdcompress_export.targets.table import SPEECH_TARGETS
 from kdcompress_runtime import Bundle, Recognizer, read_audio
 
 SCHEME = "static-u8s8-minmax-all"
@@ -25,7 +25,7 @@ SCHEME = "static-u8s8-minmax-all"
 @pytest.fixture(scope="module")
 def outputs(run, folder):
     """The run, exported to every target in one call."""
-    targets = [word for target in TARGETS for word in ("--target", target)]
+    targets = [word for target in SPEECH_TARGETS for word in ("--target", target)]
     assert main(["export", str(run), "-o", str(folder / "all"), "--quantize", SCHEME, *targets]) == 0
     return folder / "all"
 
@@ -50,13 +50,13 @@ def one_sentence(capsys) -> str:
 
 
 def test_several_targets_are_folders_side_by_side_and_each_is_verified(outputs):
-    assert {path.name for path in outputs.iterdir()} == set(TARGETS)
+    assert {path.name for path in outputs.iterdir()} == set(SPEECH_TARGETS)
     assert {path.name for path in (outputs / "sherpa-onnx").iterdir()} >= {
         "offline.onnx",
         "streaming.onnx",
         "tokens.txt",
     }
-    for target in TARGETS:
+    for target in SPEECH_TARGETS:
         assert main(["verify", str(outputs / target)]) == 0, target
 
 
@@ -76,7 +76,7 @@ def test_bundles_of_all_targets_say_the_same(outputs, folder):
     assert set(said.values()) == {expected}
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", SPEECH_TARGETS)
 def test_a_flipped_bit_is_refused_by_name(outputs, tmp_path, capsys, target):
     damaged = tmp_path / target
     shutil.copytree(outputs / target, damaged)

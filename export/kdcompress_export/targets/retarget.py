@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kdcompress_runtime.bundle import METADATA_FILE, TOKENS_FILE, ModelFile, sha256
+from kdcompress_runtime.input_kinds import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,7 +50,8 @@ def bundle_files(
     sizes = {precision: len(content) for precision, (_, content) in models.items()}
     settings = before.decoder_settings if decoder else None
     names = (settings.lm, settings.lexicon) if settings is not None else ()
-    contents = {TOKENS_FILE: tokens, **dict(models.values()), **{name: bundle.read(name) for name in names if name}}
+    kept = [*KINDS[before.input.kind].files, *filter(None, names)]
+    contents = {TOKENS_FILE: tokens, **dict(models.values()), **{name: bundle.read(name) for name in kept}}
     contents |= extra
     metadata = replace(
         before,

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 ONNXRUNTIME = "onnxruntime"
-_MODULES = {"sherpa-onnx": "sherpa", "mobile": "mobile", "web": "web"}
-SHERPA_DOCUMENT = "sherpa-onnx.json"
+_MODULES = {"sherpa-onnx": "sherpa", "mobile": "mobile", "web": "web", "rapidocr": "rapidocr"}
+_DOCUMENTS = {"sherpa-onnx.json": "sherpa-onnx", "rapidocr.json": "rapidocr"}
+"""Documents of folders of other runtimes, and the target that writes them."""
 TARGETS = (ONNXRUNTIME, *_MODULES)
 """Names; ``onnxruntime`` is the bundle itself."""
+SPEECH_TARGETS = tuple(name for name in TARGETS if name != "rapidocr")
+"""Those for which a streaming student of speech can be exported."""
 
 
 def check_targets(targets: Sequence[str]) -> None:
@@ -90,9 +93,10 @@ def verify_output(output: Path, *, manifest: Path | None = None) -> VerifyReport
         BundleError: there is nothing of the kind, or its document cannot be read.
         ManifestError, AudioError: the manifest cannot be read.
     """
-    if _holds(output, SHERPA_DOCUMENT):
-        checks = tuple(_module("sherpa-onnx").verify(output))
-        return VerifyReport(str(output), cpu_name(), onnxruntime.__version__, "probe features", checks)
+    for document, target in _DOCUMENTS.items():
+        if _holds(output, document):
+            checks = tuple(_module(target).verify(output))
+            return VerifyReport(str(output), cpu_name(), onnxruntime.__version__, "probe", checks)
     report = verify_bundle(output, manifest=manifest)
     if not report.passed:
         return report

@@ -15,6 +15,7 @@ import onnx
 from onnx import TensorProto
 
 from kdcompress_export.errors import TargetError
+from kdcompress_export.inputs import inputs_for
 from kdcompress_export.targets.retarget import bundle_files, chosen_models
 from kdcompress_export.verify import Check
 from kdcompress_runtime.bundle import Bundle
@@ -64,6 +65,9 @@ def files(bundle: Bundle, *, precisions: Sequence[str] | None = None, max_bytes:
         BundleError: a file is missing or damaged, or a precision is not there.
         TargetError: onnxruntime-web could not run a model.
     """
+    fed = inputs_for(bundle.metadata.input)
+    if not fed.can_stream:
+        raise TargetError(f"{bundle.path}: takes {fed.items}, and the recogniser in JavaScript feeds audio alone")
     models = {model.precision: (model.file, bundle.read(model.file)) for model in chosen_models(bundle, precisions)}
     for name, content in models.values():
         problems = wrong_for_web(content, max_bytes)
