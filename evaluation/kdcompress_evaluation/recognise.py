@@ -12,7 +12,7 @@ import numpy as np
 
 from kdcompress_evaluation.broken import add_broken, forget_broken
 from kdcompress_evaluation.errors import WorkerCrashError, WorkerLoadError, WorkerTimeoutError
-from kdcompress_evaluation.manifests import audio_seconds
+from kdcompress_evaluation.manifests import audio_seconds, read_entries
 from kdcompress_evaluation.records import to_json
 from kdcompress_evaluation.rows import (
     RETRIED,
@@ -29,7 +29,6 @@ from kdcompress_evaluation.rows import (
 from kdcompress_evaluation.summary import BrokenVariant
 from kdcompress_evaluation.worker_process import WorkerProcess
 from kdcompress_runtime.errors import MissingDependencyError, OptionsError
-from kdcompress_runtime.manifest import read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -233,7 +232,7 @@ class _Recognition:
         for manifest in self._run.manifests:
             there = self._there[manifest.name]
             thorough = _spread(manifest.utterances, options.stream_every, options.split_utterances)
-            for index, entry in enumerate(read_manifest(manifest.path)):
+            for index, entry in enumerate(read_entries(manifest.path)):
                 if self._mine(index) and index not in there:
                     stream = options.stream and index % options.stream_every == 0
                     yield _Task(manifest, index, entry, stream, stream and index in thorough)
