@@ -65,7 +65,7 @@ class SourceTable:
         if not words:
             raise SourceTextError(f"{named}the source is empty; leave it out")
         if (longest := max(map(len, words))) > MAX_TOKENS:  # the time that merging takes grows with its square
-            raise SourceTextError(f"{where}: a word of {longest} characters is no word; leave the text out")
+            raise SourceTextError(f"{named}a word of {longest} characters is no word; leave the text out")
         unknown = self._ids[UNKNOWN]
         ids = [self._ids.get(part, unknown) for word in words for part in split_word(WORD_SEPARATOR + word, self._ids)]
         if len(ids) > MAX_TOKENS:

@@ -100,6 +100,7 @@ def test_short_sentences_are_padded_as_the_graph_needs(tmp_path):
         (np.zeros(3), "found ndarray"),
         ("a " * (MAX_TOKENS + 1), f"tokens are no sentence .at most {MAX_TOKENS}"),
         ("a" * (MAX_CHARACTERS + 1), "characters are no sentence"),
+        ("a" * (MAX_TOKENS + 1), "a word of 1001 characters is no word"),
     ],
 )
 def test_what_is_no_sentence_is_refused(translator, value, words):
