@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from kdcompress.aligning.viterbi import best_states
-from kdcompress.frontend import LogMel
-from kdcompress.recipe import LogMelConfig
+from kdcompress.frontend import LogMel, LogMelConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

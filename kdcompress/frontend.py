@@ -12,24 +12,77 @@ one frame late. So what is trained here can be fed Kaldi's features elsewhere, d
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from fractions import Fraction
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the field's name for it)
 
 from kdcompress.kaldi import LOG_FLOOR, PREEMPHASIS, mel_weights, povey_window
 from kdcompress.network import Frontend
+from kdcompress.settings import Settings
 from kdcompress.split_dft import split_dft
 from kdcompress_runtime.bundle import BATCH_AXIS, InputSpec, StateSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from kdcompress.recipe import LogMelConfig
+    from kdcompress.recipe import AugmentConfig
 
 TAIL_STATE = "frontend_tail"
+
+
+class LogMelConfig(Settings):
+    """Kaldi's povey log-mel filterbank; it becomes part of the exported graph."""
+
+    task: ClassVar[Literal["speech"]] = "speech"
+    measure: ClassVar[str] = "s"
+    longest: ClassVar[float] = 30.0
+    counted_by: ClassVar[tuple[str, ...]] = ()
+    augments: ClassVar[frozenset[str]] = frozenset({"lead_in_s", "speed", "gain_db", "noise", "spec"})
+
+    kind: Literal["log_mel"] = "log_mel"
+    """The frontend for speech."""
+    sample_rate: int = Field(default=16000, ge=4000, le=48000)
+    """Hz that the model hears; audio of another rate is resampled."""
+    num_mel_bins: int = Field(default=80, ge=8, le=128)
+    """Feature size; 40 suits 8 kHz."""
+    frame_shift_ms: float = Field(default=10.0, ge=5, le=20)
+    """Time between feature frames."""
+    window_ms: float = Field(default=25.0, ge=10, le=50)
+    """Length of the analysis window."""
+    low_freq: float = Field(default=20.0, ge=0)
+    """Lower edge of the lowest filter in Hz."""
+    high_freq: float = -400.0
+    """Upper edge of the highest filter in Hz; zero or negative counts from half the sample rate."""
+
+    @model_validator(mode="after")
+    def _check(self) -> LogMelConfig:
+        top = self.high_freq if self.high_freq > 0 else self.sample_rate / 2 + self.high_freq
+        if not self.low_freq < top <= self.sample_rate / 2:
+            raise ValueError(f"the filters run from {self.low_freq} to {top} Hz; that is empty or above half the rate")
+        return self
+
+    @property
+    def hop(self) -> int:
+        """Samples between feature frames."""
+        return round(self.sample_rate * self.frame_shift_ms / 1000)
+
+    @property
+    def units_per_second(self) -> int:
+        """Input units (samples) in a second."""
+        return self.sample_rate
+
+    def grown(self, augment: AugmentConfig, units: int) -> int:
+        """Return the most samples that a recording of ``units`` samples becomes."""
+        return augment.stretched(units, self.units_per_second)
+
+    def exact_shift(self) -> Fraction:
+        """Return the seconds between feature frames: whole samples, so 11,025 Hz have no 10 ms."""
+        return Fraction(self.hop, self.sample_rate)
 
 
 class LogMel(Frontend):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -13,6 +12,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from kdcompress.data.image_augment import ImageAugment  # noqa: TC001 (pydantic needs it at run time)
 from kdcompress.data.text import Units  # noqa: TC001 (pydantic needs it at run time)
 from kdcompress.feature_frontend import FeaturesConfig
+from kdcompress.frontend import LogMelConfig
 from kdcompress.image_frontend import ImageConfig
 from kdcompress.labels.settings import AnyLabels  # noqa: TC001 (pydantic needs it at run time)
 from kdcompress.losses import AnyLoss  # noqa: TC001 (pydantic needs it at run time)
@@ -131,56 +131,6 @@ class AugmentConfig(Settings):
             found = getattr(self, name)
             if name not in augments and found not in (getattr(plain, name), nothing.get(name)):
                 raise ValueError(f"augment.{name} does nothing to the items of task {task}; remove it")
-
-
-class LogMelConfig(Settings):
-    """Kaldi's povey log-mel filterbank; it becomes part of the exported graph."""
-
-    task: ClassVar[Literal["speech"]] = "speech"
-    measure: ClassVar[str] = "s"
-    longest: ClassVar[float] = 30.0
-    counted_by: ClassVar[tuple[str, ...]] = ()
-    augments: ClassVar[frozenset[str]] = frozenset({"lead_in_s", "speed", "gain_db", "noise", "spec"})
-
-    kind: Literal["log_mel"] = "log_mel"
-    """The frontend for speech."""
-    sample_rate: int = Field(default=16000, ge=4000, le=48000)
-    """Hz that the model hears; audio of another rate is resampled."""
-    num_mel_bins: int = Field(default=80, ge=8, le=128)
-    """Feature size; 40 suits 8 kHz."""
-    frame_shift_ms: float = Field(default=10.0, ge=5, le=20)
-    """Time between feature frames."""
-    window_ms: float = Field(default=25.0, ge=10, le=50)
-    """Length of the analysis window."""
-    low_freq: float = Field(default=20.0, ge=0)
-    """Lower edge of the lowest filter in Hz."""
-    high_freq: float = -400.0
-    """Upper edge of the highest filter in Hz; zero or negative counts from half the sample rate."""
-
-    @model_validator(mode="after")
-    def _check(self) -> LogMelConfig:
-        top = self.high_freq if self.high_freq > 0 else self.sample_rate / 2 + self.high_freq
-        if not self.low_freq < top <= self.sample_rate / 2:
-            raise ValueError(f"the filters run from {self.low_freq} to {top} Hz; that is empty or above half the rate")
-        return self
-
-    @property
-    def hop(self) -> int:
-        """Samples between feature frames."""
-        return round(self.sample_rate * self.frame_shift_ms / 1000)
-
-    @property
-    def units_per_second(self) -> int:
-        """Input units (samples) in a second."""
-        return self.sample_rate
-
-    def grown(self, augment: AugmentConfig, units: int) -> int:
-        """Return the most samples that a recording of ``units`` samples becomes."""
-        return augment.stretched(units, self.units_per_second)
-
-    def exact_shift(self) -> Fraction:
-        """Return the seconds between feature frames: whole samples, so 11,025 Hz have no 10 ms."""
-        return Fraction(self.hop, self.sample_rate)
 
 
 def _frontend_kind(found: object) -> str:

@@ -14,7 +14,7 @@ from kdcompress.kaldi import LOG_FLOOR, PREEMPHASIS, povey_window
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from kdcompress.recipe import LogMelConfig
+    from kdcompress.frontend import LogMelConfig
 
 NEMO_GUARD = 2.0**-24
 """What NeMo adds before the logarithm."""

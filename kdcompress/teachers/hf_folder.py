@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from kdcompress.errors import TeacherError
-from kdcompress.recipe import LogMelConfig
+from kdcompress.frontend import LogMelConfig
 from kdcompress.teachers.features import Recipe, compute
 from kdcompress.teachers.foreign import one_line
 from kdcompress_runtime.errors import MissingDependencyError

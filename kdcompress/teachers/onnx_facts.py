@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from kdcompress.errors import TeacherError
-from kdcompress.recipe import LogMelConfig
+from kdcompress.frontend import LogMelConfig
 from kdcompress.teachers.features import Recipe
 from kdcompress.teachers.onnx_settings import missing_fields, read_settings
 from kdcompress.teachers.onnx_signature import (

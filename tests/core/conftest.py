@@ -14,9 +14,8 @@ from pydantic import TypeAdapter
 from kdcompress.aligning.aligned import Aligned, Segment, write_alignments
 from kdcompress.data.text import character_vocabulary
 from kdcompress.distill import fit
-from kdcompress.frontend import LogMel
+from kdcompress.frontend import LogMel, LogMelConfig
 from kdcompress.model_settings import ModelConfig
-from kdcompress.recipe import LogMelConfig, Recipe
 from kdcompress.recipe_file import load_recipe
 from kdcompress.students import build_student
 from kdcompress.text_models.fit import fit_text_model
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kdcompress.model_settings import StudentConfig
+    from kdcompress.recipe import Recipe
     from kdcompress.students.base import Student
 
 RATE = 8000

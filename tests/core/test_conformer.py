@@ -12,10 +12,9 @@ from pydantic import ValidationError
 
 from kdcompress.conformer_layers import GROUP, BandedAttention, band
 from kdcompress.distill import fit
-from kdcompress.frontend import LogMel
+from kdcompress.frontend import LogMel, LogMelConfig
 from kdcompress.layers import count_parameters
 from kdcompress.model_settings import ChunkedConformerConfig
-from kdcompress.recipe import LogMelConfig
 from kdcompress.run import load_run
 from kdcompress.students import build_student
 

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kdcompress.frontend import LOG_FLOOR, TAIL_STATE, LogMel
-from kdcompress.recipe import LogMelConfig
+from kdcompress.frontend import LOG_FLOOR, TAIL_STATE, LogMel, LogMelConfig
 from kdcompress.split_dft import best_radix, split_dft
 
 RATES = [(8000, 40), (16000, 80)]

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from kdcompress.data.speech import TrainingBatches, evaluation_batches, narrowed, speech_items
 from kdcompress.distill import fit
-from kdcompress.frontend import LogMel
+from kdcompress.frontend import LogMel, LogMelConfig
 from kdcompress.hearing import hear, masked_views
-from kdcompress.recipe import LogMelConfig
 from kdcompress.run import build_network, load_run
 from kdcompress.teachers.opening import open_teacher
 

@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kdcompress.frontend import LogMel
+from kdcompress.frontend import LogMel, LogMelConfig
 from kdcompress.layers import count_parameters
 from kdcompress.model_settings import CnnConfig, SeparableConvConfig
-from kdcompress.recipe import LogMelConfig
 from kdcompress.students import STUDENTS, build_student
 from kdcompress.students.base import spread
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kdcompress.frontend import LogMel
+from kdcompress.frontend import LogMel, LogMelConfig
 from kdcompress.layers import count_parameters, two_factors
 from kdcompress.model_settings import ConventionalConfig, LstmConfig, OracleConfig, VggConfig
-from kdcompress.recipe import LogMelConfig
 from kdcompress.teachers import TEACHERS, build_teacher
 from kdcompress.teachers.oracle import sinusoids
 

@@ -14,7 +14,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper, parser
 from torch import nn
 
-from kdcompress.recipe import LogMelConfig
+from kdcompress.frontend import LogMelConfig
 from kdcompress.teachers.features import Recipe, compute
 from kdcompress_export.bundle_writer import write_bundle
 from kdcompress_export.errors import ForeignModelError, MissingFieldsError, ParityError, UnsupportedModelError

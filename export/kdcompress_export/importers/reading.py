@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from onnx import TensorProto, helper
 
-from kdcompress.recipe import LogMelConfig
+from kdcompress.frontend import LogMelConfig
 from kdcompress.teachers.features import Recipe
 from kdcompress.teachers.onnx_signature import OUTPUTS, guess_features, guess_layout, guess_normalize, positive_integer
 from kdcompress_export.errors import ForeignModelError, UnsupportedModelError

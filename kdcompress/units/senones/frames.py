@@ -10,8 +10,7 @@ import torch
 from kdcompress.data.feature_files import FeatureFiles
 from kdcompress.data.features import with_deltas
 from kdcompress.data.reading import read_samples
-from kdcompress.frontend import LogMel
-from kdcompress.recipe import LogMelConfig
+from kdcompress.frontend import LogMel, LogMelConfig
 from kdcompress_runtime.errors import ManifestError
 
 if TYPE_CHECKING:

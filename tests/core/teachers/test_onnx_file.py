@@ -17,7 +17,7 @@ from onnx import helper
 from torch import nn
 
 from kdcompress.errors import TeacherError
-from kdcompress.recipe import LogMelConfig
+from kdcompress.frontend import LogMelConfig
 from kdcompress.teachers.features import Recipe, compute
 from kdcompress.teachers.onnx_file import OnnxTeacher
 from kdcompress.teachers.opening import open_teacher
