@@ -53,10 +53,16 @@ def read_image(source: str | Path, channels: int = GREY) -> Pixels:
     if has_scheme(name):
         raise ImageError(f"{name}: is in an object store; copy or mount it, and name a path")
     path = Path(source)
-    if path.is_file():
-        return decode_image(path.read_bytes(), name, channels)
-    part = parse_byte_range(name)
-    if part is None or not Path(part.file).is_file():
+    try:
+        if path.is_file():
+            return decode_image(path.read_bytes(), name, channels)
+        part = parse_byte_range(name)
+        found = part is not None and Path(part.file).is_file()
+    except OSError as error:  # a text in the place of a path may be longer than any name
+        raise ImageError(
+            f"{name:.80}: cannot be read ({error.strerror}); give an array, or the path of a file"
+        ) from error
+    if part is None or not found:
         raise ImageNotFoundError(f"image file not found: {path}; check the path")
     try:
         content = read_range(part)

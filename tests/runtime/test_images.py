@@ -133,3 +133,8 @@ def test_images_made_to_exhaust_memory_are_refused(side):
     content = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
     with pytest.raises(ImageError, match="cut the lines out"):
         decode_image(content + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT")), "huge.png")
+
+
+def test_a_text_in_the_place_of_a_path_is_one_sentence():
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_image("never a path " * 500)
