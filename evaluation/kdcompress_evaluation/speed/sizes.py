@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdcompress_evaluation.speed.record import Sizes
+from kdcompress_evaluation.systems import seq2seq
 from kdcompress_evaluation.systems.bundle import source_files
 from kdcompress_runtime.archive import read_file
 from kdcompress_runtime.bundle import METADATA_FILE, TOKENS_FILE, Bundle
@@ -39,7 +40,7 @@ def measure_sizes(info: VariantInfo) -> Sizes | None:
     if info.kind not in _RUNTIMES:
         return None
     path, lm = Path(info.bundle_path), 0
-    names: Iterable[str] = info.files
+    names: Iterable[str] = seq2seq.shipped(info.files) if info.kind == "seq2seq" else info.files
     if info.kind == "bundle":
         metadata = Bundle.open(path).metadata
         settings = metadata.decoder_settings

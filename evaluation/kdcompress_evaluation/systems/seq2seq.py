@@ -25,6 +25,8 @@ from kdcompress_runtime.errors import BundleError, MissingDependencyError, Model
 from kdcompress_runtime.model import SessionOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from numpy.typing import NDArray
 
     from kdcompress_evaluation.decoding import Decoding
@@ -75,6 +77,15 @@ def describe(path: Path, precisions: str) -> list[VariantInfo]:
     ]
 
 
+def shipped(files: Iterable[str]) -> list[str]:
+    """Names of the files that count as shipped.
+
+    The two decoders hold the same weights, which ship once, as in optimum's merged decoder. An embedding that encoder
+    and decoder share is in both graphs, and counts twice.
+    """
+    return [name for name in files if not name.startswith(NEXT)]
+
+
 def load(info: VariantInfo, decoding: Decoding) -> Seq2SeqSystem:
     """Load a model; it searches as its variant says, whatever the decoder of the bundles.
 
@@ -102,16 +113,15 @@ class Seq2SeqSystem:
         self._limits = (generation.get("max_length"), config.get("max_position_embeddings"))
         self._tokenizer = _tokenizer(folder)
         self._beams = beams
-        self._encoder, *decoders = (_session(folder / f"{stem}{suffix}") for stem in (ENCODER, FIRST, NEXT))
-        self._decoders = (decoders[0], decoders[1])
+        self._encoder, self._first, self._next = (_Graph(folder / f"{stem}{suffix}") for stem in (ENCODER, FIRST, NEXT))
 
     def recognize(self, item: Item) -> Recognised:
         """See ``System``."""
         ids = np.array([self._tokenizer.encode(item.value(None)).ids], dtype=np.int64)
         ids = ids[:, : self._limits[1]]
         mask = np.ones_like(ids)
-        hidden = self._encoder.run(None, {"input_ids": ids, "attention_mask": mask})[0]
-        decoder, limit = _Decoder(self._decoders, hidden, mask), self._limit(ids.shape[1])
+        hidden = self._encoder.run({"input_ids": ids, "attention_mask": mask})["last_hidden_state"]
+        decoder, limit = _Decoder(self._first, self._next, hidden, mask), self._limit(ids.shape[1])
         if self._beams == 1:
             found = greedy(decoder, self._settings, limit)
         else:
@@ -129,28 +139,45 @@ class Seq2SeqSystem:
         return min(wanted, int(positions) - 1) if positions else wanted
 
 
+class _Graph:
+    """A session, with the names of what goes in and comes out."""
+
+    def __init__(self, file: Path) -> None:
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(file), SessionOptions().build(), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's errors have no common base of their own
+            raise ModelError(f"{file}: onnxruntime cannot load it ({error}); export it again") from error
+        self.inputs = frozenset(value.name for value in self._session.get_inputs())
+        self._outputs = [value.name for value in self._session.get_outputs()]
+
+    def run(self, fed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Outputs by name; what the graph does not take is left out."""
+        taken = {name: values for name, values in fed.items() if name in self.inputs}
+        return dict(zip(self._outputs, self._session.run(None, taken), strict=True))
+
+
 class _Decoder:
     """The two decoder graphs for one source, with their cache; see ``generation.Decoder``."""
 
-    def __init__(self, sessions: tuple[Any, Any], hidden: NDArray[np.float32], mask: NDArray[np.int64]) -> None:
-        self._first, self._next = sessions
-        self._hidden, self._mask = hidden, mask
+    def __init__(self, first: _Graph, following: _Graph, hidden: NDArray[np.float32], mask: NDArray[np.int64]) -> None:
+        self._first, self._next = first, following
+        self._source: dict[str, NDArray[Any]] = {"encoder_hidden_states": hidden, "encoder_attention_mask": mask}
         self._past: dict[str, NDArray[np.float32]] = {}
-        self._wanted = [value.name for value in self._next.get_inputs()]
 
     def step(self, tokens: NDArray[np.int64], parents: NDArray[np.int64]) -> NDArray[np.float32]:
         """See ``generation.Decoder``."""
-        session = self._next if self._past else self._first
-        fed: dict[str, Any] = {"input_ids": tokens[:, None], "encoder_hidden_states": self._hidden}
-        fed["encoder_attention_mask"] = self._mask.repeat(len(tokens), axis=0)
+        graph = self._next if self._past else self._first
+        mask = self._source["encoder_attention_mask"]
+        if len(tokens) != len(mask):
+            self._source["encoder_attention_mask"] = mask[:1].repeat(len(tokens), axis=0)
         for name, values in self._past.items():
-            fed[name] = values if _same(parents, len(values)) else values[parents]
-        fed = {value.name: fed[value.name] for value in session.get_inputs() if value.name in fed}
-        answers = dict(zip([value.name for value in session.get_outputs()], session.run(None, fed), strict=True))
-        # The second graph returns no new keys of the encoder: those that were fed stay.
-        self._past = {name: values for name, values in fed.items() if name.startswith("past_")}
+            if not _same(parents, len(values)):
+                self._past[name] = values[parents]
+        answers = graph.run({"input_ids": tokens[:, None], **self._source, **self._past})
         for name, values in answers.items():
-            if name.startswith("present"):
+            if name.startswith("present"):  # keys of the encoder come once, from the first graph, and stay
                 self._past[name.replace("present", "past_key_values", 1)] = values
         logits: NDArray[np.float32] = answers["logits"][:, -1]
         return logits
@@ -158,13 +185,6 @@ class _Decoder:
 
 def _same(parents: NDArray[np.int64], rows: int) -> bool:
     return len(parents) == rows and bool((parents == np.arange(rows)).all())
-
-
-def _session(file: Path) -> Any:  # noqa: ANN401 - onnxruntime has no types
-    try:
-        return onnxruntime.InferenceSession(str(file), SessionOptions().build(), providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors have no common base of their own
-        raise ModelError(f"{file}: onnxruntime cannot load it ({error}); export it again") from error
 
 
 def _tokenizer(folder: Path) -> Any:  # noqa: ANN401 - a package that need not be there
@@ -232,9 +252,7 @@ def _describe(path: Path, precision: str, suffix: str, *, config: dict[str, Any]
         model_sha256=hashlib.sha256("".join(files[graph.name] for graph in graphs).encode()).hexdigest(),
         tokens_sha256=files[TOKENIZER],
         geometry_sha256=hashlib.sha256(rules.encode()).hexdigest(),
-        # The two decoders hold the same weights, which ship once (as optimum's merged decoder does). An embedding that
-        # encoder and decoder share is in both graphs, and counts twice.
-        size_bytes=sum((path / name).stat().st_size for name in [graphs[0].name, graphs[1].name, *settings]),
+        size_bytes=sum((path / name).stat().st_size for name in shipped(files)),
         parameters=read_onnx(graphs[0]).parameters + read_onnx(graphs[1]).parameters,
         sample_rate=None,
         lookahead_ms=None,
