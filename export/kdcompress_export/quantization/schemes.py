@@ -13,6 +13,7 @@ from kdcompress_export.errors import QuantizationError
 from kdcompress_export.graphs import FRONTEND_MARK, arrays, store_in_16_bits, strip
 from kdcompress_export.quantization.counts import OperatorCounts, check_counts
 from kdcompress_export.quantization.dynamic import quantize_matrices
+from kdcompress_export.quantization.embeddings import store_embeddings
 from kdcompress_export.quantization.float16 import halve
 from kdcompress_export.quantization.matrices import matrix_nodes, prepare_matrices
 from kdcompress_export.quantization.static import QuantizeOptions, layers, prepare, quantize
@@ -141,15 +142,21 @@ def _static(scheme: Scheme, content: bytes, calibration: Calibration | None, pro
 
 
 def _dynamic(scheme: Scheme, content: bytes, _: Calibration | None, properties: dict[str, str]) -> SmallModel:
-    return _finish(*quantize_matrices(prepare_matrices(content), scheme.keep_float), properties)
+    return _finish(*_small_tables(quantize_matrices(prepare_matrices(content), scheme.keep_float)), properties)
 
 
 def _weight_only(scheme: Scheme, content: bytes, _: Calibration | None, properties: dict[str, str]) -> SmallModel:
-    return _finish(*pack_weights(prepare_matrices(content), scheme.bits, scheme.keep_float), properties)
+    packed = pack_weights(prepare_matrices(content), scheme.bits, scheme.keep_float)
+    return _finish(*_small_tables(packed), properties)
 
 
 def _float16(scheme: Scheme, content: bytes, _: Calibration | None, properties: dict[str, str]) -> SmallModel:
     return _finish(*halve(prepare(content), scheme.keep_float), properties)
+
+
+def _small_tables(made: tuple[ModelProto, int]) -> tuple[ModelProto, int]:
+    store_embeddings(made[0])
+    return made
 
 
 def _finish(model: ModelProto, asked: int, properties: dict[str, str]) -> SmallModel:

@@ -30,6 +30,7 @@ from kdcompress_export.graphs import (
     strip,
 )
 from kdcompress_export.quantization.calibration import METHODS, Calibration, CalibrationName, StepReader
+from kdcompress_export.quantization.embeddings import store_embeddings
 from kdcompress_export.quantization.passes import derive_bias_scales, head_to_matmul, share_scales
 from kdcompress_export.quantization.qdq import IntegerName, insert_qdq
 
@@ -136,6 +137,7 @@ def quantize(
     share_scales(quantized.graph)
     derive_bias_scales(quantized.graph)
     store_in_16_bits(quantized, _frontend_weights(quantized))
+    store_embeddings(quantized)
     nodes = check_quantized(quantized, keep_float)
     strip(quantized)
     del quantized.metadata_props[:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kdcompress_export.errors import TargetError
+from kdcompress_export.inputs import inputs_for
 from kdcompress_export.prove import FLOAT
 from kdcompress_export.targets.retarget import TARGET_KEY
 from kdcompress_export.targets.sherpa_features import HIGH_FREQ, LOW_FREQ, SHIFT_MS, WINDOW_MS
@@ -36,6 +37,9 @@ def check_bundle(bundle: Bundle) -> None:
     Raises:
         TargetError: naming everything that stands against it.
     """
+    fed = inputs_for(bundle.metadata.input)
+    if not fed.can_stream:
+        raise TargetError(f"{bundle.path} cannot be made into a sherpa-onnx folder: it takes {fed.items}, not audio")
     problems = [*_wrong_model(bundle.metadata), *_wrong_frontend(bundle.metadata), *_wrong_tokens(bundle.vocabulary)]
     if problems:
         raise TargetError(f"{bundle.path} cannot be made into a sherpa-onnx folder: {'; '.join(problems)}")
@@ -47,8 +51,6 @@ def _wrong_model(metadata: BundleMetadata) -> Iterator[str]:
         yield f"it is a bundle for {target}; give the one it was made from"
     if not metadata.streaming:
         yield "its model hears whole recordings and cannot stream; distil a student from it"
-    if metadata.input.kind != "pcm":
-        yield f"its input is {metadata.input.kind}, not audio"
     if metadata.subsampling_factor != SUBSAMPLING:
         factor = metadata.subsampling_factor
         yield f"its subsampling_factor is {factor}, and sherpa-onnx times every model by {SUBSAMPLING}"

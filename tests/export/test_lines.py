@@ -1,0 +1,136 @@
+"""Networks for images of text lines become bundles that read columns; teachers as well as students."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from kdcompress.run import load_run
+from kdcompress_export import ExportError, ExportOptions, ParityError, SearchOptions, export_run, verify_bundle
+from kdcompress_export.bench import bench_bundle
+from kdcompress_export.export import export_source
+from kdcompress_export.from_run import source_from_run
+from kdcompress_export.quantization.measure import Rounds
+from kdcompress_export.whole import check_whole_parity
+from kdcompress_runtime import Bundle, ManifestError, Recognizer
+from tests.export.task_runs import HEIGHT, LETTERS, lines_run, write_pairs
+
+SMALL = {"width": 16, "depth": 1, "kernel": 5, "heads": 2}
+STUDENT = {"kind": "full_context", "subsampling_factor": 4, "encoder": {**SMALL, "channels": [4, 6, 8], "depth": 2}}
+OTHERS = {
+    "crnn": {**STUDENT, "encoder": {**SMALL, "channels": [4, 6], "block": "recurrent"}},
+    "both": {**STUDENT, "subsampling_factor": 2, "encoder": {**SMALL, "channels": [4, 6], "block": "both"}},
+    "attention": {"kind": "conventional", "encoder": {**SMALL, "block": "attention"}},
+    "vgg": {"kind": "vgg", "channels": [4, 6], "width": 16, "depth": 1, "kernel": 5},
+}
+SCHEME = "static-u8s8-minmax-all"
+
+
+def told(network, columns):
+    """What a network says about ``(N, columns, F)``, as the training loop asks it."""
+    lengths = torch.full((len(columns),), columns.shape[1])
+    empty = torch.zeros(len(columns), 0, dtype=torch.int64)
+    with torch.no_grad():
+        features = network.features(torch.from_numpy(columns).float())
+        return network(features, network.frame_lens(lengths), empty, empty.sum(1)).numpy()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return lines_run(tmp_path_factory.mktemp("lines"), STUDENT)
+
+
+@pytest.fixture(scope="module")
+def source(run):
+    return source_from_run(run)
+
+
+@pytest.fixture(scope="module")
+def bundle(source, tmp_path_factory):
+    """The student with int8 beside float32."""
+    output = tmp_path_factory.mktemp("bundles") / "bundle"
+    export_source(source, output, ExportOptions(quantization=SearchOptions(quantize=SCHEME, rounds=Rounds(3, 10))))
+    return output
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 5, 63, 201])
+@pytest.mark.parametrize("items", [1, 3])
+def test_the_graph_answers_as_the_student(source, run, columns, items):
+    lines = np.random.default_rng(columns).integers(0, 256, (items, columns, HEIGHT), dtype=np.uint8)
+    found, _ = source.load().step(lines, {})
+    expected = told(load_run(run).network, lines)
+    assert found.shape == expected.shape == (items, -(-columns // 4), len(LETTERS))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_other_network_is_proven_equal(tmp_path, name):
+    run = lines_run(tmp_path, OTHERS[name], channels=3 if name == "vgg" else 1)
+    found = source_from_run(run)
+    assert found.parity["max_abs_diff"] < 1e-4
+    assert {"batch 1, 1 columns", "batch 4, 3 columns", "image 1"} <= found.parity["cases"].keys()
+    kinds = {node.op_type for node in onnx.load_from_string(found.content).graph.node}
+    assert not kinds & {"Less", "Where", "Not"}, "masks of training are gone"
+
+
+def test_the_bundle_says_what_it_takes(bundle):
+    metadata = Bundle.open(bundle).metadata
+    assert (metadata.task, metadata.input.kind, metadata.streaming) == ("scene_text", "image", False)
+    assert (metadata.input.height, metadata.input.channels, metadata.input.units_per_frame) == (HEIGHT, 1, 4)
+    assert metadata.frame_shift_ms == 4000.0
+    graph = onnx.load_from_string(Bundle.open(bundle).read("model.onnx")).graph
+    assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+
+
+def test_int8_is_all_convolutions_and_reads_alike(bundle, run):
+    metadata = Bundle.open(bundle).metadata
+    small = metadata.measured["int8"]
+    assert small["quantized_by_type"]["Conv"] == 3 + 1 + 2 * 3  # maps, their join, blocks
+    assert small["float32_by_type"] == {}
+    assert small["agreement"]["fed"] == "images"
+    assert small["error_rate_difference"]["counted"] == "characters"
+    assert small["agreement"]["argmax_agreement"] > 0.9
+    images = [run.parent / f"dev-{index}.png" for index in range(4)]
+    texts = [
+        [Recognizer.from_dir(bundle, precision=name).recognize(path).text for path in images]
+        for name in ("float32", "int8")
+    ]
+    assert any(texts[0])
+    assert sum(one == two for one, two in zip(*texts, strict=True)) >= 3
+
+
+def test_the_bundle_is_verified_and_timed(bundle, run):
+    report = verify_bundle(bundle, manifest=run.parent / "dev.jsonl")
+    names = [check.name for check in report.checks]
+    assert "int8 agrees with float32 on images" in names
+    assert "character error rate int8" in names
+    assert [check.name for check in report.checks if not check.passed] in ([], ["int8 is faster"])
+    timed = bench_bundle(bundle, whole_rounds=1)
+    assert timed.long == f"{12 * HEIGHT} columns"
+    assert timed.precisions[0].whole_real_time_factor is None
+
+
+def test_entries_of_another_kind_are_refused(bundle, tmp_path):
+    with pytest.raises(ManifestError, match="is of kind text, and the model takes images"):
+        verify_bundle(bundle, manifest=write_pairs(tmp_path, "pairs", 2, seed=0))
+
+
+def test_another_network_is_told_apart(source, tmp_path):
+    torch.manual_seed(5)
+    other = load_run(lines_run(tmp_path, {**STUDENT, "encoder": {**STUDENT["encoder"], "depth": 1}})).network
+    with pytest.raises(ParityError, match="differs from torch"):
+        check_whole_parity(other, source.load(), atol=1e-4, recordings=[])
+
+
+def test_an_oracle_teacher_is_refused(tmp_path):
+    run = lines_run(tmp_path, {"kind": "oracle", "encoder": SMALL, "heads": 2})
+    with pytest.raises(ExportError, match="holds an Oracle Teacher"):
+        export_run(run, tmp_path / "bundle")
+
+
+def test_a_student_that_streams_is_refused(tmp_path):
+    run = lines_run(tmp_path, {"kind": "separable_conv", "width": 16, "depth": 1, "kernel": 5, "lookahead_frames": 2})
+    with pytest.raises(ExportError, match="inputs of task scene_text come whole; train one of kind full_context"):
+        export_run(run, tmp_path / "bundle")
