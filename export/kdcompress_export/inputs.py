@@ -238,7 +238,8 @@ class Images(Inputs):
         ink = strokes.repeat(3, axis=0).repeat(4, axis=1)[:units, : self.height, None]
         ground = rng.uniform(180, 250, self.channels)
         shade = np.where(ink, 0.25, 1.0) * ground + rng.normal(0, 6, (units, self.height, self.channels))
-        return np.clip(shade, 0, 255).astype(np.uint8).reshape(units, -1)
+        pixels: Units = np.clip(shade, 0, 255).astype(np.uint8).reshape(units, -1)
+        return pixels
 
     def probe(self) -> list[Units]:
         """See ``Inputs.probe``."""

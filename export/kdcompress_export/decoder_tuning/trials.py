@@ -41,7 +41,7 @@ class Trial:
     @property
     def rank(self) -> tuple[int, int]:
         """Less is better: word errors, then character errors."""
-        return sum(self.errors.words), self.errors.characters
+        return sum(self.errors.words), sum(self.errors.characters)
 
 
 @dataclass(frozen=True, eq=False)

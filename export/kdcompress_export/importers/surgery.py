@@ -277,7 +277,7 @@ def finish(model: ModelProto, metadata: BundleMetadata, num_tokens: int) -> byte
         unfold_batch_norm(model)
     del graph.input[:], graph.output[:], graph.value_info[:], model.metadata_props[:]
     fed = inputs_for(metadata.input)
-    axes = [BATCH_AXIS, fed.units, *fed.trailing]
+    axes: list[str | int | None] = [BATCH_AXIS, fed.units, *fed.trailing]
     dtype = helper.np_dtype_to_tensor_dtype(np.dtype(fed.dtype))
     graph.input.append(helper.make_tensor_value_info(metadata.input.name, dtype, axes))
     shape: list[str | int | None] = [BATCH_AXIS, FRAMES_AXIS, num_tokens]
