@@ -84,7 +84,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), metavar="METHOD")
-    parser.add_argument("--best", choices=list(METHODS), default="conventional", help="student beside RapidOCR")
+    parser.add_argument("--best", choices=list(METHODS), default="hybrid", help="student beside RapidOCR")
     parser.add_argument("--synthetic", type=int, default=0, help="rendered lines beside the real ones")
     parser.add_argument("--updates", type=int, default=600, help="of students")
     parser.add_argument("--teacher-updates", type=int, default=1500)
