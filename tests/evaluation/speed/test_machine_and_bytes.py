@@ -32,7 +32,7 @@ def request_of(bundle, manifest):
     return {
         "variant": to_json(describe(bundle, "all")[0]),
         "decoding": Decoding().to_json(),
-        "audio": str(audio),
+        "input": str(audio),
     }
 
 
@@ -136,10 +136,10 @@ def test_memory_does_not_count_this_process(request_of):
 
 
 def test_what_cannot_be_measured_says_why(request_of, tmp_path):
-    found, why = ask("footprint", {**request_of, "audio": str(tmp_path / "none.wav")})
+    found, why = ask("footprint", {**request_of, "input": str(tmp_path / "none.wav")})
     assert found is None
     assert "not found" in why
-    found, why = ask("cold", {**request_of, "audio": str(tmp_path / "none.npy")})
+    found, why = ask("cold", {**request_of, "input": str(tmp_path / "none.npy")})
     assert found is None
     assert "none.npy" in why
 
@@ -147,9 +147,9 @@ def test_what_cannot_be_measured_says_why(request_of, tmp_path):
 @pytest.mark.parametrize("streaming", [True, False])
 def test_a_cold_start_is_timed_in_three_parts(make_bundle, request_of, tmp_path, streaming):
     folder = make_bundle(tmp_path / "cold", "cold", streaming=streaming)
-    samples, _ = soundfile.read(request_of["audio"], dtype="float32")
+    samples, _ = soundfile.read(request_of["input"], dtype="float32")
     np.save(tmp_path / "audio.npy", samples)
-    request = {**request_of, "variant": to_json(describe(folder, "all")[0]), "audio": str(tmp_path / "audio.npy")}
+    request = {**request_of, "variant": to_json(describe(folder, "all")[0]), "input": str(tmp_path / "audio.npy")}
     found, why = ask("cold", request)
     assert why == ""
     assert set(found) == {"imported", "loaded", "first"}

@@ -155,8 +155,12 @@ def test_a_type_without_a_word_in_json_is_named() -> None:
 
 def test_files_are_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kdcompress_evaluation.schema.FOLDER", tmp_path)
-    with pytest.raises(RowsError, match="report, row"):
+    with pytest.raises(RowsError, match="report, tasks, row"):
         read_schema("report")
     main()
     assert read_schema("report")["title"] == "report.json of kdcompress eval"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.schema.json", "row.schema.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "report.schema.json",
+        "row.schema.json",
+        "tasks.schema.json",
+    ]
