@@ -14,14 +14,16 @@ from kdcompress_export.timing import Milliseconds, cpu_name, time_steps, time_wh
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from kdcompress_export.error_rates import Counted
     from kdcompress_export.inputs import Units
     from kdcompress_runtime.model import CtcModel
 
 FLOAT, INT8 = "float32", "int8"
 MIN_AGREEMENT = 0.9
 """Least share of frames with the same best label; below it int8 is not the same model."""
-MAX_WORSE_POINTS = 0.5
-"""Error rate that int8 may cost: of words, or of characters where those are counted (``Inputs.counted``)."""
+MAX_WORSE_POINTS: Mapping[Counted, float] = {"words": 0.5, "characters": 0.3}
+"""Error rate that int8 may cost, by what is counted (``Inputs.counted``). A word is several characters, and wrong by
+one of them."""
 SPLIT_ATOL = {FLOAT: 1e-4, INT8: 0.75}
 """Largest difference in nats between whole and pieces. Pieces change float32 sums in their last bits; in int8
 such a bit can move a feature by one step of its scale, and with it log-probabilities of rare labels. Other small

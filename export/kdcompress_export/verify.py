@@ -245,7 +245,7 @@ def _check_error_rates(metadata: BundleMetadata, found: ErrorRates) -> Iterator[
         )
     for small in small_precisions(found.rates):
         paired = found.paired(small, FLOAT)
-        worse = paired.points > MAX_WORSE_POINTS and paired.low > 0
+        worse = paired.points > MAX_WORSE_POINTS[paired.counted] and paired.low > 0
         yield Check(
             f"{small} makes no more errors than float32",
             passed=not worse or metadata.default_precision != small,

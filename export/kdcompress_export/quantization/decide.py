@@ -35,7 +35,7 @@ TIMING_NOISE = 1.05
 class Rules:
     """What a candidate must hold."""
 
-    allowed_points: float = MAX_WORSE_POINTS
+    allowed_points: float = MAX_WORSE_POINTS["words"]
     """Error rate, of words or characters as the input has it, that a smaller file may cost at the upper end of the
     paired 95 % interval."""
     min_agreement: float = MIN_AGREEMENT

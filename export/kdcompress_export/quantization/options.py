@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kdcompress_export.errors import BudgetNotMetError
-from kdcompress_export.prove import FLOAT, MAX_WORSE_POINTS, Choice
+from kdcompress_export.prove import FLOAT, Choice
 from kdcompress_export.quantization.budget import Budget, parse_budget
 from kdcompress_export.quantization.measure import Rounds
 from kdcompress_export.quantization.presets import PRESETS
@@ -42,9 +42,9 @@ class SearchOptions:
     """Recordings to calibrate on."""
     dev_limit: int | None = None
     """Most items of the dev manifest; all when left out."""
-    allowed_points: float = MAX_WORSE_POINTS
-    """Error rate that a smaller file may cost (``Inputs.counted`` says of what), upper end of the paired 95 %
-    interval."""
+    allowed_points: float | None = None
+    """Error rate that a smaller file may cost, upper end of the paired 95 % interval; left out: ``MAX_WORSE_POINTS`` of
+    what is counted."""
     mixed: bool = True
     """Whether to mend a candidate that makes too many errors by keeping its guilty layers in float32."""
     sensitivity: bool = False
@@ -63,7 +63,7 @@ class SearchOptions:
             raise OptionsError(f"no CPU preset is called {self.cpu!r}; known are {', '.join(PRESETS)}")
         if self.subset_size < 1 or (self.dev_limit is not None and self.dev_limit < 1):
             raise OptionsError("subset_size and dev_limit must be at least 1")
-        if not self.allowed_points >= 0:
+        if self.allowed_points is not None and not self.allowed_points >= 0:
             raise OptionsError(f"allowed_points must be at least 0, found {self.allowed_points}")
         self.parsed_budget()
 

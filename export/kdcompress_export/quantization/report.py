@@ -64,7 +64,8 @@ def build_result(
     )
     measured["default"] = asdict(choice)
     verdict = _verdict(rules, table.rows, winner)
-    measured["search"] = _search_json(options, table, choice, small, verdict)
+    search = _search_json(options, table, choice, small, verdict)
+    measured["search"] = {**search, "allowed_points": rules.allowed_points}
     return SearchResult(
         contents,
         choice,
@@ -132,7 +133,6 @@ def _search_json(
         "quantize": options.quantize,
         "cpu": cpu_name(),
         "preset": options.cpu or "this machine",
-        "allowed_points": options.allowed_points,
         "chosen": FLOAT if choice.precision == FLOAT else (small.name if small else FLOAT),
         "shipped": small.name if small else "",
         "rows": [row.to_json() for row in table.rows],

@@ -15,7 +15,7 @@ import onnxruntime
 
 from kdcompress_export.entries import check_disjoint, choose_entries
 from kdcompress_export.errors import QuantizationError
-from kdcompress_export.prove import FLOAT, MIN_AGREEMENT
+from kdcompress_export.prove import FLOAT, MAX_WORSE_POINTS, MIN_AGREEMENT
 from kdcompress_export.quantization.calibration import Calibration
 from kdcompress_export.quantization.decide import Rules, cheapest, choose, objections, runner_up
 from kdcompress_export.quantization.measure import Candidate, ErrorCounter, Table, add_agreement, add_speed, dominated
@@ -95,7 +95,8 @@ class _Search:
     @cached_property
     def rules(self) -> Rules:
         """What a candidate must hold."""
-        return Rules(self.options.allowed_points, MIN_AGREEMENT, self.options.parsed_budget())
+        usual, asked = MAX_WORSE_POINTS[self.source.inputs.counted], self.options.allowed_points
+        return Rules(usual if asked is None else asked, MIN_AGREEMENT, self.options.parsed_budget())
 
     @cached_property
     def calibration(self) -> Calibration | None:
