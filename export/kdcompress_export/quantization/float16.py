@@ -41,7 +41,8 @@ def halve(prepared: ModelProto, keep_float: Collection[str] = ()) -> tuple[Model
     blocked = [node.name for node in graph.node if node.name not in encoder or node.name in kept]
     # The normalisation reads values that only float32 holds, and log-probabilities are the answer.
     blocked += [node.name for node in graph.node if not set(statistics).isdisjoint(node.input)]
-    blocked += [node.name for node in graph.node if node.op_type == "LogSoftmax"]
+    # Casts make floats of lengths, for positions: those are counted in float32.
+    blocked += [node.name for node in graph.node if node.op_type in {"LogSoftmax", "Cast", "Range"}]
     if not layers:
         raise QuantizationError("the graph holds no layer behind the frontend")
     found = convert_float_to_float16(
