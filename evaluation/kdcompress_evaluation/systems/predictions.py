@@ -11,7 +11,6 @@ from kdcompress_evaluation.errors import PredictionsError
 from kdcompress_evaluation.systems.base import Item, LiveStream, Recognised, no_stream
 from kdcompress_evaluation.variants import VariantInfo
 from kdcompress_runtime.errors import OptionsError
-from kdcompress_runtime.manifest import read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,11 +102,13 @@ def knows(info: VariantInfo, manifests: Mapping[str, Path]) -> bool:
     Raises:
         PredictionsError, ManifestError: a file is missing or broken.
     """
+    from kdcompress_evaluation.manifests import read_entries  # which knows variants itself
+
     texts = read_predictions(Path(info.bundle_path))
     return any(
         (name, entry.id) in texts or ("", entry.id) in texts
         for name, path in manifests.items()
-        for entry in read_manifest(path)
+        for entry in read_entries(path)
     )
 
 

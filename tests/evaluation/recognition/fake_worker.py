@@ -15,6 +15,7 @@ from kdcompress_evaluation.systems.base import Recognised
 class Fake:
     input_kind = "text"
     sample_rate = None
+    form = None
     chunk_seconds = None
 
     def __init__(self, log: Path) -> None:

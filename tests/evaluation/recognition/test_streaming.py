@@ -21,7 +21,7 @@ class Scripted:
     """Says after each second of audio what the script says; ends the utterance at a given second."""
 
     input_kind = "audio"
-    sample_rate = RATE
+    sample_rate = form = RATE
     chunk_seconds = 1.0
 
     def __init__(
