@@ -109,7 +109,7 @@ def test_other_calibrations_run(floating, student, method):
 
 
 def test_no_audio_is_an_error(floating):
-    with pytest.raises(QuantizationError, match="no audio to calibrate on"):
+    with pytest.raises(QuantizationError, match="nothing to calibrate on"):
         quantize(*floating, [])
 
 

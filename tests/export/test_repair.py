@@ -104,7 +104,7 @@ def test_correction_of_a_sound_file_is_small_and_leaves_the_graph(floating, smal
 
 
 def test_correction_needs_recordings_and_known_layers(floating, small, conformer):
-    with pytest.raises(QuantizationError, match="no audio"):
+    with pytest.raises(QuantizationError, match="nothing to"):
         correct_biases(floating[0], small, floating[1], [])
     with pytest.raises(QuantizationError, match="no quantized layer"):
         correct_biases(floating[0], floating[0], floating[1], [np.zeros(8000, np.float32)])
