@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_lines_and_sentences_a_second(tasks: Any, tmp_path: Path) -> None:
+def test_lines_and_sentences_a_second(tasks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdcompress_evaluation.speed.run.COLD_STARTS", 1)
     two = {name: tasks.manifests[name] for name in ("lines", "pairs")}
     options = EvalOptions(
         resamples=1000, speed_utterances=2, speed_rounds=2, paced_seconds=5.0, budget="rate>=0.001,whole<=100s,p95<=1ms"
