@@ -26,7 +26,7 @@ def export(
     source: Annotated[
         Path | None,
         typer.Argument(
-            metavar="RUN|BUNDLE", help="Finished run of a student or of a full-context teacher; or a bundle."
+            metavar="RUN|BUNDLE", help="Finished run of a student or of a full-context network; or a bundle."
         ),
     ] = None,
     hf: Annotated[

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from kdcompress.cli import main
 from kdcompress_export.targets.table import SPEECH_TARGETS
 from kdcompress_runtime import Bundle, Recognizer, read_audio
+from tests.export.task_runs import lines_run, pairs_run
 
 SCHEME = "static-u8s8-minmax-all"
 
@@ -252,6 +253,14 @@ def workplace(run, folder, tmp_path_factory):
     place = tmp_path_factory.mktemp("page")
     shutil.copytree(run, place / "runs" / "student")
     assert main(["train", str(folder / "twin.yaml"), "-o", str(place / "runs" / "teacher")]) == 0
+    small = {"width": 16, "depth": 1, "kernel": 5, "heads": 2}
+    for name, made, encoder in (
+        ("lines", lines_run, {**small, "channels": [4, 6]}),
+        ("en-sv", pairs_run, {**small, "block": "attention", "token_depth": 1}),
+    ):
+        (place / name).mkdir()
+        model = {"kind": "full_context", "subsampling_factor": 4 if name == "lines" else 1, "encoder": encoder}
+        made(place / name, model).rename(place / "runs" / name)
     save_hugging_face(place / "wav2vec2")
     (place / "model.onnx").write_bytes(foreign())
     (place / "tokens.txt").write_text("<blk> 0\na 1\nb 2\n")
