@@ -69,7 +69,7 @@ def test_the_commands_run_one_after_the_other(words, folder, monkeypatch, capsys
     output = capsys.readouterr()
     allowed = {0, 3} if "--budget" in words else {0}  # whether a busy machine holds a budget of time is not tested
     assert code in allowed, output.err
-    assert output.out.strip()
+    assert output.out.strip() or words[0] == "transcribe"  # after two updates a sentence may become nothing
 
 
 def expanded(word: str) -> list[str]:
