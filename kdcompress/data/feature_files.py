@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 from zipfile import BadZipFile, ZipFile
 
@@ -23,6 +24,9 @@ _HEADERS: dict[tuple[int, int], Any] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+_ONE_HEADER_AT_A_TIME = Lock()
+"""NumPy reads headers with ``ast``, whose depth before Python 3.11.8 is counted for all threads together: two that
+parse at once may fail with a SystemError (python/cpython#106905)."""
 _BROKEN = (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 """What a damaged or encrypted archive raises."""
 
@@ -89,7 +93,8 @@ class FeatureFiles:
     def _header(self, file: IO[bytes], where: str) -> Header:
         try:
             version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
-            shape, fortran, dtype = _HEADERS[version](file)
+            with _ONE_HEADER_AT_A_TIME:
+                shape, fortran, dtype = _HEADERS[version](file)
         except (ValueError, KeyError, *_BROKEN) as error:
             raise FeaturesError(f"{where}: is no .npy array ({error}); write it with numpy.save") from error
         if dtype.kind != "f" or dtype.hasobject:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -48,6 +49,28 @@ def test_the_length_is_known_without_the_values(tmp_path):
     assert files.frames(entry_of(tmp_path / "cut.npy")) == 4
     with pytest.raises(FeaturesError, match=r"cut\.npy: ends after 43 of 48 bytes"):
         files.read(entry_of(tmp_path / "cut.npy"))
+
+
+def test_threads_do_not_read_headers_at_once(tmp_path, monkeypatch):
+    """Python 3.11.7 and older may fail where two threads parse a header at one time (python/cpython#106905)."""
+    np.save(tmp_path / "one.npy", VALUES)
+    reading, most = [], []
+
+    def slow(file):
+        reading.append(file)
+        time.sleep(0.005)
+        most.append(len(reading))
+        reading.remove(file)
+        return np.lib.format.read_array_header_1_0(file)
+
+    monkeypatch.setitem(feature_files._HEADERS, (1, 0), slow)
+    with ThreadPoolExecutor(4) as pool:
+        read = [
+            pool.submit(files.read, entry_of(tmp_path / "one.npy")) for files in (FeatureFiles(3), FeatureFiles(3)) * 4
+        ]
+    for found in read:
+        np.testing.assert_array_equal(found.result(), VALUES)
+    assert most == [1] * len(read)
 
 
 def test_a_few_archives_stay_open_for_many_threads(tmp_path, monkeypatch):
