@@ -4,8 +4,9 @@ Everyday sentences (Tatoeba, 17,423 pairs to train on). Students of one recipe a
 three seeds; one set of teachers. Parts:
 
 - ``students``: labels only, sentences of the autoregressive teacher (Kim and Rush, arXiv 1606.07947), posteriors of a
-  conventional and of an Oracle Teacher, and both kinds together: chrF and BLEU of the test set
-- ``leak``: does the Oracle Teacher read the source, or copy the target?
+  conventional teacher, of Oracle Teachers with all or half of the labels in sight, and of both: where from the oracle,
+  what from the conventional one: chrF and BLEU of the test set
+- ``leak``: do the Oracle Teachers read the source, or copy the target?
 - ``speed``: sentences a second of the best student's bundle and of the autoregressive teacher, in turns, one thread
 
 Usage: python benchmarks/bench_translation.py --pairs FOLDER --teacher FOLDER [--parts ...] [--seeds 1 2 3]
@@ -45,17 +46,18 @@ WARM_UP = 10
 SEQUENCES = "sequences"
 """Store of the autoregressive teacher's sentences."""
 
-METHODS: dict[str, tuple[tuple[str, ...], list[dict[str, object]]]] = {
-    BASELINE: ((), [{"kind": "ctc"}]),
-    "sentences of the autoregressive teacher": ((SEQUENCES,), [{"kind": "nbest", "size": 1}]),
-    "sentences and labels": (
-        (SEQUENCES,),
-        [{"kind": "ctc", "weight": 0.5}, {"kind": "nbest", "size": 1, "weight": 0.5}],
-    ),
-    "conventional": (("conventional-labels",), [{"kind": "ctc", "weight": 0.5}, {"kind": "frame_kl", "weight": 0.5}]),
-    "oracle": (("oracle-labels",), [{"kind": "ctc", "weight": 0.5}, {"kind": "frame_kl", "weight": 0.5}]),
+HALF_POSTERIORS: list[dict[str, object]] = [{"kind": "ctc", "weight": 0.5}, {"kind": "frame_kl", "weight": 0.5}]
+
+METHODS: dict[str, tuple[tuple[str, ...], str, list[dict[str, object]]]] = {
+    BASELINE: ((), "single", [{"kind": "ctc"}]),
+    "sentences of the autoregressive teacher": ((SEQUENCES,), "single", [{"kind": "nbest", "size": 1}]),
+    "conventional": (("conventional-labels",), "single", HALF_POSTERIORS),
+    "oracle": (("oracle-labels",), "single", HALF_POSTERIORS),
+    "oracle, half of its labels hidden": (("oracle-hidden-labels",), "single", HALF_POSTERIORS),
+    "hybrid": (("oracle-hidden-labels", "conventional-labels"), "hybrid", HALF_POSTERIORS),
 }
-"""Stores of labels, and losses. Sentences are not distorted, so a teacher that answers once answers for all epochs."""
+"""Stores of labels, how they are combined, and losses. Sentences are not distorted, so a teacher that answers once
+answers for all epochs."""
 
 
 @with_exit_code
@@ -102,30 +104,41 @@ def common(args: argparse.Namespace) -> list[str]:
 
 
 def teachers(args: argparse.Namespace) -> list[Step]:
-    """Train a conventional and an Oracle Teacher of one size."""
-    updates = {"conventional": args.teacher_updates, "oracle": args.oracle_updates}
+    """Train a conventional teacher, and Oracle Teachers of its size that see all and half of the labels."""
+    recipes = {
+        "conventional": ("pairs-conventional", args.teacher_updates, []),
+        "oracle": ("pairs-oracle", args.oracle_updates, []),
+        "oracle-hidden": ("pairs-oracle", args.oracle_updates, ["model.label_mask_prob=0.5"]),
+    }
     return [
-        training_step("train", f"pairs-{name}", args.output / name, [*common(args), f"train.steps={count}"], after=())
-        for name, count in updates.items()
+        training_step(
+            "train", recipe, args.output / name, [*common(args), f"train.steps={steps}", *own], after=(), name=name
+        )
+        for name, (recipe, steps, own) in recipes.items()
+        if f"{name}-labels" in asked(args)
     ]
+
+
+def asked(args: argparse.Namespace) -> set[str]:
+    """Stores that the methods learn from."""
+    return {name for method in args.methods for name in METHODS[method][0]}
 
 
 def stores(args: argparse.Namespace) -> list[Step]:
     """What each teacher says of every training sentence: the autoregressive one sentences, the others posteriors."""
-    kinds = {
-        SEQUENCES: (args.teacher, {"kind": "nbest", "size": 1, "beam_width": 4}),
-        "conventional-labels": (args.output / "conventional", {"kind": "top_k"}),
-        "oracle-labels": (args.output / "oracle", {"kind": "top_k"}),
+    kinds: dict[str, tuple[Path, dict[str, object]]] = {
+        name: (args.output / name.removesuffix("-labels"), {"kind": "top_k"})
+        for name in sorted(asked(args) - {SEQUENCES})
     }
-    asked = {name for method in args.methods for name in METHODS[method][0]}
+    if SEQUENCES in asked(args):
+        kinds[SEQUENCES] = (args.teacher, {"kind": "nbest", "size": 1, "beam_width": 4})
     steps = []
     for name, (teacher, kind) in kinds.items():
         words = tuple(word for setting in [*common(args), f"label={json.dumps(kind)}"] for word in ("--set", setting))
         folder = args.output / name
         arguments = ("label", "pairs-labels", "--teacher", str(teacher), "-o", str(folder), *words)
-        after = () if name == SEQUENCES else (f"pairs-{name.removesuffix('-labels')}",)
-        if name in asked:
-            steps.append(Step(f"store {name}", arguments, after, result=folder / "index.json"))
+        after = () if name == SEQUENCES else (teacher.name,)
+        steps.append(Step(f"store {name}", arguments, after, result=folder / "index.json"))
     return steps
 
 
@@ -138,12 +151,13 @@ def student(args: argparse.Namespace, number: int, seed: int) -> Path:
 def sweep(args: argparse.Namespace, seed: int) -> Step:
     """All methods side by side, on the same batches."""
     variants = {}
-    for number, (method, (taught_by, losses)) in enumerate(METHODS.items()):
+    for number, (method, (taught_by, combine, losses)) in enumerate(METHODS.items()):
         if method not in args.methods:
             continue
         settings = [*common(args), f"train.steps={args.updates}", f"seed={seed}", f"losses={json.dumps(losses)}"]
         if taught_by:
-            settings.append(path_setting("distill.teachers", *(args.output / name for name in taught_by)))
+            paths = [str(args.output / name) for name in taught_by]
+            settings.append(f"distill={json.dumps({'teachers': paths, 'combine': {'kind': combine}})}")
         variants[student(args, number, seed).name] = settings
     file = args.output / "sweeps" / f"seed{seed}.yaml"
     write_text(file, yaml.safe_dump({"recipe": "pairs-labels", "variants": variants}))
@@ -185,8 +199,8 @@ def translated(folder: Path, test: Path, beams: int) -> list[dict[str, object]]:
 
 
 def leak(args: argparse.Namespace) -> None:
-    """Test the Oracle Teacher for copying, and its twin for what comes out by chance."""
-    for name in ("oracle", "conventional"):
+    """Test the Oracle Teachers for copying, and their twin for what comes out by chance."""
+    for name in sorted(name.removesuffix("-labels") for name in asked(args) - {SEQUENCES}):
         folder = args.save / f"leak-{name}"
         run_steps([Step(f"leak {name}", ("teacher-check", str(args.output / name), "-o", str(folder)))], args.output, 1)
 
