@@ -86,7 +86,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), metavar="METHOD")
     parser.add_argument("--best", choices=list(METHODS), default="hybrid", help="student beside RapidOCR")
     parser.add_argument("--synthetic", type=int, default=0, help="rendered lines beside the real ones")
-    parser.add_argument("--updates", type=int, default=1200, help="of students")
+    parser.add_argument("--updates", type=int, default=900, help="of students")
     parser.add_argument("--teacher-updates", type=int, default=1500)
     parser.add_argument("--oracle-updates", type=int, default=800)
     parser.add_argument("--batch-size", type=int, default=32)

@@ -80,7 +80,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), metavar="METHOD")
-    parser.add_argument("--updates", type=int, default=1200, help="of students")
+    parser.add_argument("--updates", type=int, default=1000, help="of students")
     parser.add_argument("--teacher-updates", type=int, default=1500)
     parser.add_argument("--oracle-updates", type=int, default=1000)
     parser.add_argument("--batch-size", type=int, default=64)
