@@ -67,7 +67,7 @@ def summarise(output: Path) -> Summary:
     table = read_table(output, run)
     broken = _broken(output, table)
     gave_up = {one.name for one in broken}
-    units = Units.of([table.fields.speakers(number) for number in range(len(run.manifests))])
+    units = Units.of(run.resample_by, [table.fields.resampled(number) for number in range(len(run.manifests))])
     draws = _Draws.of(table, units)
     variants = _variants(table, draws, record, gave_up)
     infos = tuple(metric.info for metric in table.metrics)

@@ -52,14 +52,16 @@ class Fields:
     Args:
         sizes: utterances of each manifest.
         wanted: fields to slice by in any case.
+        resample_by: field whose values the bootstrap draws as wholes.
     """
 
-    def __init__(self, sizes: Sequence[int], wanted: Sequence[str]) -> None:
+    def __init__(self, sizes: Sequence[int], wanted: Sequence[str], resample_by: str = SPEAKER) -> None:
         self.durations: list[NDArray[np.float64]] = [np.full(size, np.nan) for size in sizes]
         """Seconds by manifest, (N,); not a number where nobody knows."""
         self._sizes = tuple(sizes)
         self._wanted = tuple(wanted)
-        self._speakers = self._column()
+        self._resample_by = resample_by
+        self._speakers, self._together = self._column(), self._column()
         self._columns: dict[str, _Column | None] = {}
         self._measured: set[str] = set()
 
@@ -67,6 +69,9 @@ class Fields:
         """Note what the manifest says about one utterance."""
         if speaker:
             self._put(self._speakers, manifest, index, speaker, wanted=True)
+        together = speaker if self._resample_by == SPEAKER else extra.get(self._resample_by)
+        if isinstance(together, (str, int, float)) and together != "":
+            self._put(self._together, manifest, index, together, wanted=True)
         for name, value in extra.items():
             if isinstance(value, (str, int, float)):
                 column = self._columns.setdefault(name, self._column())
@@ -82,10 +87,10 @@ class Fields:
         self._measured.update(facts)
         self.add(manifest, index, None, facts)
 
-    def speakers(self, manifest: int) -> list[str | None]:
-        """Speaker of every utterance."""
-        names: list[str | None] = [*self._speakers.known, None]
-        return [names[code] for code in self._speakers.codes[manifest]]
+    def resampled(self, manifest: int) -> list[str | None]:
+        """Of every utterance what ``resample_by`` says; ``None``: nothing."""
+        names: list[str | None] = [*map(_told, self._together.known), None]
+        return [names[code] for code in self._together.codes[manifest]]
 
     def by_speaker(self) -> list[Group]:
         """One group a speaker, by name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kdcompress_evaluation.fields import SPEAKER
 from kdcompress_evaluation.overlap import LEAK, severity
 from kdcompress_evaluation.sampling import UTTERANCE
 from kdcompress_evaluation.tasks import TASKS
@@ -66,7 +67,7 @@ def write_notes(
     ]
     notes += [f"No {task.unit} has a field {name!r} to slice by." for name in unknown_fields]
     if unit == UTTERANCE:
-        notes.append(_resampled(task))
+        notes.append(_resampled(task, run.resample_by))
     if copied is not None:
         notes.append(
             f"Of the references' own words, {100 * copied:.1f} % stand in the source, too (names, numbers): a model "
@@ -75,8 +76,13 @@ def write_notes(
     return (*notes, *_speed(run, speed))
 
 
-def _resampled(task: Task) -> str:
+def _resampled(task: Task, field: str) -> str:
     """What intervals over single items leave out."""
+    if field != SPEAKER:
+        return (
+            f"Intervals were to be drawn by {field!r}, but that field does not name at least 10 things, one on every "
+            f"{task.unit}, in every manifest: single {task.unit}s are drawn."
+        )
     if task.chunked:
         return (
             "Intervals resample utterances. Errors of one speaker hang together, so for new speakers the intervals of "
@@ -85,8 +91,8 @@ def _resampled(task: Task) -> str:
         )
     return (
         f"Intervals resample {task.unit}s. Errors in one document hang together, so for new documents the intervals of "
-        "rates are too narrow; those of differences suffer little. (Where the field `speaker` names at least 10 "
-        "documents in every manifest, documents are resampled.)"
+        "rates are too narrow; those of differences suffer little. (With at least 10 documents named in every "
+        "manifest by a field, `--resample FIELD` draws documents.)"
     )
 
 

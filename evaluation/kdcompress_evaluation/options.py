@@ -7,6 +7,7 @@ from pathlib import Path  # noqa: TC003 - part of the public type of a field
 
 from kdcompress_evaluation.budget import parse_budget
 from kdcompress_evaluation.decoding import Decoding
+from kdcompress_evaluation.fields import SPEAKER
 from kdcompress_evaluation.scoring import NORMALISERS
 from kdcompress_runtime.errors import OptionsError
 
@@ -48,6 +49,9 @@ class EvalOptions:
     """More systems, shown for comparison and never to ship: a teacher, a rival."""
     slices: tuple[str, ...] = ()
     """Fields of the manifests to slice by, beside those that suggest themselves."""
+    resample_by: str = SPEAKER
+    """Field of the manifests whose values the bootstrap draws as wholes: what hangs together, such as all lines of a
+    document. Where it names fewer than 10 in a manifest, single inputs are drawn."""
     resamples: int = 2000
     """Bootstrap draws, at least 1000; also the random sign flips of the permutation test."""
     seed: int = 0

@@ -68,6 +68,7 @@ def plan(
             budget=options.budget if len(groups) == 1 else budget_of(options.budget, group.task),
             candidates=tuple(name for name in candidates if name in {v.name for v in group.variants}),
             slices=options.slices,
+            resample_by=options.resample_by,
             command=options.command,
             device_note=options.device_note,
             machine=machine,

@@ -44,6 +44,8 @@ class Rederive:
     """Variants that may ship."""
     slices: tuple[str, ...] = ()
     """Fields of the manifests to slice by."""
+    resample_by: str = ""
+    """Field of the manifests whose values the bootstrap draws as wholes."""
     normaliser: str | None = None
     """Key of ``scoring.NORMALISERS``."""
     device_note: str = ""
@@ -163,6 +165,8 @@ def _change(run: RunInfo, changes: Rederive) -> RunInfo:
         new["candidates"] = find_candidates(run.variants, changes.candidates)
     if changes.slices:
         new["slices"] = changes.slices
+    if changes.resample_by:
+        new["resample_by"] = changes.resample_by
     if changes.normaliser is not None:
         if changes.normaliser not in NORMALISERS:
             known = ", ".join(NORMALISERS)

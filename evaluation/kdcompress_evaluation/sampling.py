@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from kdcompress_evaluation.metrics import Metric
 
-SPEAKER, UTTERANCE = "speaker", "utterance"
-"""Units of the bootstrap."""
+UTTERANCE = "utterance"
+"""Unit of the bootstrap where every input stands for itself."""
 FEWEST_UNITS = 5
 """Under so many units a report gives no interval: it would say anything."""
 
@@ -44,30 +44,31 @@ class Units:
     """Which unit every utterance belongs to; manifests in order."""
 
     name: str
-    """``speaker`` or ``utterance``."""
+    """``utterance``, or the field that says what hangs together."""
     codes: tuple[NDArray[np.int64], ...]
-    """By manifest, (N,): number of the unit, the same for a speaker who is in several manifests."""
+    """By manifest, (N,): number of the unit, the same for a value that is in several manifests."""
 
     @classmethod
-    def of(cls, speakers: Sequence[Sequence[str | None]]) -> Units:
-        """Speakers where every manifest names enough of them, else utterances.
+    def of(cls, field: str, values: Sequence[Sequence[str | None]]) -> Units:
+        """Values of a field where every manifest names enough of them, else utterances.
 
         Args:
-            speakers: by manifest, of every utterance.
+            field: its name, such as ``speaker``.
+            values: by manifest, of every utterance.
         """
-        if all(choose_speakers(named) is not None for named in speakers):
-            known = {name: code for code, name in enumerate(sorted({str(s) for named in speakers for s in named}))}
-            codes = [np.array([known[str(s)] for s in named], dtype=np.int64) for named in speakers]
-            return cls(SPEAKER, tuple(codes))
-        return utterances([len(named) for named in speakers])
+        if all(choose_speakers(named) is not None for named in values):
+            known = {name: code for code, name in enumerate(sorted({str(s) for named in values for s in named}))}
+            codes = [np.array([known[str(s)] for s in named], dtype=np.int64) for named in values]
+            return cls(field, tuple(codes))
+        return utterances([len(named) for named in values])
 
     def some(self, rows: Sequence[NDArray[np.bool_]]) -> Units:
         """Units of the utterances that ``rows`` (by manifest) marks.
 
-        Speakers that are too few among those to carry an interval make way for utterances.
+        Units that are too few among those to carry an interval make way for utterances.
         """
         codes = tuple(codes[marked] for codes, marked in zip(self.codes, rows, strict=True))
-        if self.name == SPEAKER and len(np.unique(np.concatenate(codes))) < MIN_SPEAKERS:
+        if self.name != UTTERANCE and len(np.unique(np.concatenate(codes))) < MIN_SPEAKERS:
             return utterances([len(one) for one in codes])
         return Units(self.name, codes)
 

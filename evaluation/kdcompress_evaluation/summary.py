@@ -74,6 +74,8 @@ class RunInfo:
     """UTC, ISO 8601."""
     streaming: dict[str, Any] = field(default_factory=dict)
     """How streams were tried: every how many utterances, and on how many in random pieces and with a pause."""
+    resample_by: str = "speaker"
+    """Manifest field whose values the bootstrap draws as wholes, where there are enough of them."""
     schema: int = SCHEMA
     """Version of this format."""
 
@@ -378,7 +380,7 @@ class Summary:
     overlaps: tuple[Overlap, ...]
     """Of every set that the bundles name with every test manifest."""
     resampled_by: str
-    """``utterance`` or ``speaker``: the unit of the bootstrap."""
+    """The unit of the bootstrap: ``utterance``, or the field ``run.resample_by`` (``speaker``)."""
     speed_run: SpeedRun | None
     """How speed was measured; ``None``: it was not."""
     notes: tuple[str, ...]

@@ -102,7 +102,7 @@ def read_table(output: Path, run: RunInfo) -> Table:
         metrics=(*metrics_for(run.task, normaliser), *figures_beside(run.task, normaliser)),
         words=word_error_rate(normaliser),
         characters=character_error_rate(normaliser),
-        fields=Fields([m.utterances for m in run.manifests], run.slices),
+        fields=Fields([m.utterances for m in run.manifests], run.slices, run.resample_by),
         extremes=Extremes(run.baseline, diff_of(run.task, normaliser)),
         failures=Failures(),
     )

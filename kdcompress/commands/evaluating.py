@@ -82,6 +82,12 @@ def evaluate_command(
         list[str] | None,
         typer.Option("--slice", metavar="FIELD", help="Field of the manifest to slice by; repeatable."),
     ] = None,
+    resample: Annotated[
+        str | None,
+        typer.Option(
+            "--resample", metavar="FIELD", help="Field of the manifest whose inputs hang together; speaker if left out."
+        ),
+    ] = None,
     precision: PrecisionsOption = "all",
     normaliser: NormaliserOption = None,
     device_note: Annotated[str, typer.Option("--device-note", help="Words about the machine, for the report.")] = "",
@@ -116,7 +122,13 @@ def evaluate_command(
         if manifest or shard or anchor:
             raise OptionsError("--rows derives from what was recognised; leave out --manifest, --shard and --anchor")
         changes = Rederive(
-            tuple(baseline or ()), budget, tuple(candidate or ()), tuple(slice_by or ()), normaliser, device_note
+            baseline=tuple(baseline or ()),
+            budget=budget,
+            candidates=tuple(candidate or ()),
+            slices=tuple(slice_by or ()),
+            resample_by=resample or "",
+            normaliser=normaliser,
+            device_note=device_note,
         )
         target = output or rows
         _finish(rederive_tasks([rows, *(systems or [])], target, changes), target)
@@ -132,6 +144,7 @@ def evaluate_command(
         candidates=tuple(candidate or ()),
         anchors=tuple(anchor or ()),
         slices=tuple(slice_by or ()),
+        resample_by=resample or EvalOptions.resample_by,
         jobs=jobs,
         timeout_seconds=timeout,
         retry=retry,

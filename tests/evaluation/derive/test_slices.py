@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kdcompress_evaluation.derive import summarise
+from kdcompress_evaluation.reuse import Rederive, rederive
 from kdcompress_evaluation.sampling import Units, draw_manifests
 from kdcompress_evaluation.scoring import plain
 
@@ -96,16 +97,34 @@ def test_a_speaker_of_two_manifests_is_drawn_once() -> None:
     rng = np.random.default_rng(0)
     statistics = np.stack([rng.integers(0, 4, 60), np.full(60, 4)], axis=1).astype(float)
     names = [f"s{i % 15}" for i in range(60)]
-    twice, each = draw_manifests([statistics, statistics], Units.of([names, names]), resamples=500, seed=1)
+    twice, each = draw_manifests([statistics, statistics], Units.of("speaker", [names, names]), resamples=500, seed=1)
     assert np.array_equal(twice.draws, 2 * each[0].draws)
     assert np.array_equal(twice.total, 2 * statistics.sum(axis=0))
     assert twice.units == each[0].units == 15
     strangers, _ = draw_manifests(
-        [statistics, statistics], Units.of([names, [f"t{name}" for name in names]]), resamples=500, seed=1
+        [statistics, statistics], Units.of("speaker", [names, [f"t{name}" for name in names]]), resamples=500, seed=1
     )
     spread = [float((one.draws[:, 0] / one.draws[:, 1]).std()) for one in (twice, strangers)]
     assert spread[0] > 1.2 * spread[1]
     assert strangers.units == 29
+
+
+def test_what_hangs_together_is_named_by_a_field(case: Any) -> None:
+    def extra(_: str, i: int) -> dict[str, Any]:
+        return {"receipt": i % 15, "shop": f"s{i % 3}"}
+
+    plainly, _, _ = evaluated(case, extra=extra)
+    drawn, _, _ = evaluated(case, extra=extra, name="drawn", resample_by="receipt")
+    assert (plainly.resampled_by, drawn.resampled_by) == ("utterance", "receipt")
+    spoken, _, _ = evaluated(case, extra=extra, name="spoken", speaker=lambda _, i: str(i % 15))
+    ends = [one.variant("base").pooled.metrics["wer"] for one in (drawn, spoken, plainly)]
+    assert ends[0] == ends[1] != ends[2]
+    few = rederive([case.path / "drawn"], case.path / "few", Rederive(resample_by="shop"))
+    assert few.resampled_by == "utterance"
+    assert any("to be drawn by 'shop'" in note for note in few.notes)
+    rederive([case.path / "few"], case.path / "again", Rederive(resample_by="receipt"))
+    for name in ("report.html", "report.md"):
+        assert "bootstrap over receipts" in (case.path / "again" / name).read_text(encoding="utf-8")
 
 
 def test_utterances_are_resampled_where_speakers_are_unknown_or_few(case: Any) -> None:
