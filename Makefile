@@ -40,8 +40,10 @@ $(STAMP): pyproject.toml constraints.txt $(NATIVE) | $(BIN)/python
 demo: setup ## The main job on the embedded recordings: train, distil, export, verify, report
 	$(BIN)/kdcompress demo
 
-test: setup lint ## Lint and types, then the fast tests
-	$(BIN)/python -m pytest
+# Two processes halve the time on two cores; each file stays in one, since tests of a file may build on each other.
+JOBS ?= 2
+test: setup lint ## Lint and types, then the fast tests (JOBS=2 processes)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-slow: setup ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow

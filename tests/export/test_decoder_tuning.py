@@ -284,7 +284,7 @@ def test_an_interrupted_search_goes_on_where_it_was(bundle, dev, lm, tmp_path, m
         return progress
 
     with pytest.raises(KeyboardInterrupt):
-        tune_decoder(bundle, dev, tmp_path / "out", options, stop_at("Listening", 5))
+        tune_decoder(bundle, dev, tmp_path / "out", options, stop_at("Reading", 5))
     assert len(list(options.work.glob("*.npy"))) == 5
     with pytest.raises(KeyboardInterrupt):
         tune_decoder(bundle, dev, tmp_path / "out", options, stop_at("Trying", 5))

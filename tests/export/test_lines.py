@@ -10,12 +10,16 @@ import torch
 from kdcompress.run import load_run
 from kdcompress_export import ExportError, ExportOptions, ParityError, SearchOptions, export_run, verify_bundle
 from kdcompress_export.bench import bench_bundle
+from kdcompress_export.decoder_tuning import tune_decoder
+from kdcompress_export.decoder_tuning.trials import Trial
+from kdcompress_export.error_rates import ItemErrors
 from kdcompress_export.export import export_source
 from kdcompress_export.from_run import source_from_run
 from kdcompress_export.quantization.measure import Rounds
 from kdcompress_export.whole import check_whole_parity
 from kdcompress_runtime import Bundle, ManifestError, Recognizer
-from tests.export.task_runs import HEIGHT, LETTERS, lines_run, write_pairs
+from kdcompress_runtime.decoders import DecoderOptions
+from tests.export.task_runs import HEIGHT, LETTERS, lines_run, write_lines, write_pairs
 
 SMALL = {"width": 16, "depth": 1, "kernel": 5, "heads": 2}
 STUDENT = {"kind": "full_context", "subsampling_factor": 4, "encoder": {**SMALL, "channels": [4, 6, 8], "depth": 2}}
@@ -118,3 +122,18 @@ def test_a_student_that_streams_is_refused(tmp_path):
     run = lines_run(tmp_path, {"kind": "separable_conv", "width": 16, "depth": 1, "kernel": 5, "lookahead_frames": 2})
     with pytest.raises(ExportError, match="inputs of task scene_text come whole; train one of kind full_context"):
         export_run(run, tmp_path / "bundle")
+
+
+def test_a_decoder_is_tuned_on_characters(bundle, tmp_path):
+    report = tune_decoder(bundle, write_lines(tmp_path, "held", 12, 5), tmp_path / "tuned")
+    assert report.difference.counted == "characters"
+    assert "CER" in report.notes()[2]
+    assert Bundle.open(tmp_path / "tuned").metadata.decoder["kind"] == report.chosen.name.split()[0]
+
+
+def test_fewer_wrong_characters_win_where_characters_count():
+    few_words, few_characters = ItemErrors((1,), (0,), (0,), (9,)), ItemErrors((3,), (0,), (0,), (3,))
+    options = DecoderOptions()
+    for counted, best in (("words", few_words), ("characters", few_characters)):
+        trials = [Trial(options, errors, 0.0, counted) for errors in (few_words, few_characters)]
+        assert min(trials, key=lambda trial: trial.rank).errors == best

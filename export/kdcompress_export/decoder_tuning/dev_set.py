@@ -99,7 +99,7 @@ def read_dev_set(
         texts=tuple(entry.text for entry in entries),
         speakers=tuple(entry.speaker for entry in entries),
         log_probs=tuple(log_probs),
-        references=describe_references(manifest_fingerprint(manifest), [entry.text for entry in entries]),
+        references=describe_references(manifest_fingerprint(manifest), [entry.text for entry in entries], fed.counted),
     )
 
 

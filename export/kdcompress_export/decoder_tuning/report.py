@@ -63,7 +63,7 @@ class TuneReport:
     out_of: str
     """``trials`` or ``time`` where the search ended before it was done; else empty."""
     difference: PairedDifference
-    """Word error rate of the chosen setting minus that of greedy untuned, over the same items."""
+    """Error rate of the chosen setting minus that of greedy untuned, over the same items."""
     confidence: CalibrationReport | None
     """How far confidences are from what they claim; None where too few words were recognised to tell."""
     confidence_note: str
@@ -94,8 +94,8 @@ class TuneReport:
         notes = [
             f"chosen: {', '.join(f'{name} {value}' for name, value in self.chosen.options.items())}",
             self.reason,
-            f"{found.points:+.2f} points against greedy, 95 % interval {found.low:+.2f} to {found.high:+.2f}",
-            "all on the recordings that it was tuned on: expect less elsewhere",
+            f"against greedy {found.sentence}",
+            "all on the inputs that it was tuned on: expect less elsewhere",
         ]
         if self.out_of:
             notes.append(f"the search ran out of {self.out_of}; allow more and it goes on")

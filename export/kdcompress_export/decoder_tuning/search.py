@@ -26,7 +26,7 @@ _PENALTIES = (0.0, 1.0, 2.0, -1.0)
 _GREEDY_TRIALS = 30
 """They cost next to nothing, so they are not counted."""
 _NOTHING = 0.001
-"""Share of the reference words; no more errors than this are worth twice the work."""
+"""Share of the reference; no more errors than this are worth twice the work."""
 _GRID = {"alpha": (0.5, 0.25, 1.0), "beta": (1.5, 0.0, 3.0)}
 
 
@@ -112,13 +112,13 @@ def search(trials: Trials, options: TuneOptions, on_trial: Callable[[int, int], 
     sizes = sorted({*options.beam_widths, options.search_width})
     widths = tuple(trials.run(replace(best.options, beam_width=width)) for width in sizes)
     best = min(widths, key=lambda trial: trial.rank)
-    chosen, reason = _choose(tuned if options.kind == "auto" else None, widths, best, sum(trials.dev.references.words))
+    chosen, reason = _choose(tuned if options.kind == "auto" else None, widths, best, trials.total)
     return Found(greedy, tuned, widths, chosen, reason, budget.out_of)
 
 
 def standard_error(one: Trial, two: Trial) -> float:
-    """Standard error of the difference of their word errors over the same items, in errors."""
-    difference = np.subtract(one.errors.words, two.errors.words)
+    """Standard error of the difference of their errors over the same items, in errors."""
+    difference = np.subtract(one.wrong, two.wrong)
     return float(np.sqrt(len(difference)) * difference.std(ddof=1)) if len(difference) > 1 else 0.0
 
 
@@ -182,15 +182,15 @@ def _earned(tuned: Trial, default: Trial) -> Trial:
 
     What wins among many by chance does not win elsewhere, and may lose: a wrong blank penalty costs more than none.
     """
-    fewer = sum(default.errors.words) - sum(tuned.errors.words)
+    fewer = sum(default.wrong) - sum(tuned.wrong)
     return tuned if fewer > 2 * standard_error(tuned, default) else default
 
 
-def _choose(greedy: Trial | None, widths: tuple[Trial, ...], best: Trial, words: int) -> tuple[Trial, str]:
+def _choose(greedy: Trial | None, widths: tuple[Trial, ...], best: Trial, total: int) -> tuple[Trial, str]:
     """The cheapest setting within noise of the best: one standard error (Breiman's rule), or next to nothing."""
     for trial in (*((greedy,) if greedy is not None else ()), *widths):
-        worse = sum(trial.errors.words) - sum(best.errors.words)
-        noise = max(standard_error(trial, best), _NOTHING * words)
+        worse = sum(trial.wrong) - sum(best.wrong)
+        noise = max(standard_error(trial, best), _NOTHING * total)
         if worse <= noise:
             best_name = _name(best.options)
             if trial.options == best.options:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kdcompress_export.decoder_tuning.calibration import JudgedWords, right_words
-from kdcompress_export.error_rates import ErrorRates, ItemErrors, combine, count_text_errors
+from kdcompress_export.error_rates import Counted, ErrorRates, ItemErrors, combine, count_text_errors
 from kdcompress_runtime.confidence import raw_confidence
 from kdcompress_runtime.decoders import build_decoder
 from kdcompress_runtime.result import split_words
@@ -37,11 +37,19 @@ class Trial:
     """In every item of the dev set."""
     seconds: float
     """Time to decode the dev set; only told to people, never decided by."""
+    counted: Counted = "words"
+    """Errors of what decide."""
+
+    @property
+    def wrong(self) -> tuple[int, ...]:
+        """Errors in each item, of what decides."""
+        return self.errors.of(self.counted)
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Less is better: word errors, then character errors."""
-        return sum(self.errors.words), sum(self.errors.characters)
+        """Less is better: errors of what decides, then of the other."""
+        other: Counted = "characters" if self.counted == "words" else "words"
+        return sum(self.wrong), sum(self.errors.of(other))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +82,18 @@ class Trials:
         if options in self.done:
             return self.done[options]
         path = None if self.work is None else self.work / f"{self._key(options)}.json"
-        found = None if path is None else _read(path, options, len(self.dev.ids))
+        found = None if path is None else _read(path, options, len(self.dev.ids), self.dev.references.counted)
         if found is None:
             found = self._decode(options)
             if path is not None:
                 _write(path, found)
         self.done[options] = found
         return found
+
+    @property
+    def total(self) -> int:
+        """Reference words, or characters: how many there are of what is counted."""
+        return sum(self.dev.references.of(self.dev.references.counted))
 
     def rates(self, trials: dict[str, Trial]) -> ErrorRates:
         """Error rates of several trials, by any name."""
@@ -113,7 +126,7 @@ class Trials:
         start = time.perf_counter()
         texts = [self.vocabulary.text(found.token_ids) for found in self.hypotheses(options)]
         seconds = time.perf_counter() - start
-        return Trial(options, count_text_errors(self.dev.texts, texts), seconds)
+        return Trial(options, count_text_errors(self.dev.texts, texts), seconds, self.dev.references.counted)
 
     def _key(self, options: DecoderOptions) -> str:
         setting = asdict(options) | {"native": None}  # the compiled core answers the same
@@ -121,13 +134,13 @@ class Trials:
         return f"trial-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
 
 
-def _read(path: Path, options: DecoderOptions, items: int) -> Trial | None:
+def _read(path: Path, options: DecoderOptions, items: int, counted: Counted) -> Trial | None:
     """What was kept of a setting, None where there is nothing or nothing of use."""
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
         errors = ItemErrors.from_json(row)
         whole = len(errors.words) == len(errors.characters) == items
-        return Trial(options, errors, float(row["seconds"])) if whole else None
+        return Trial(options, errors, float(row["seconds"]), counted) if whole else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -96,7 +96,7 @@ def _silent(label: str, done: int, count: int) -> None:
 def _read(bundle: Bundle, dev: Path, options: TuneOptions, progress: Progress) -> DevSet:
     model = CtcModel.from_bundle(bundle, options.precision)
     file = bundle.metadata.model_file(options.precision).file
-    label = f"Listening to {dev.name}"
+    label = f"Reading {dev.name}"
     return read_dev_set(
         model,
         bundle.metadata.files[file],
