@@ -81,7 +81,9 @@ def decode_image(content: bytes, name: str, channels: int = GREY) -> Pixels:
     except pillow.DecompressionBombError as error:
         raise ImageError(f"{name}: far too many pixels for a text line ({error}); cut the lines out") from error
     except (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, LookupError, struct.error) as error:
-        raise ImageError(f"{name}: cannot be read as an image ({error}); check the file, or write it again") from error
+        # Pillow would name the buffer in memory
+        why = "no kind that Pillow knows" if isinstance(error, pillow.UnidentifiedImageError) else error
+        raise ImageError(f"{name}: cannot be read as an image ({why}); check the file, or write it again") from error
     if pixels is None:
         raise ImageError(f"{name}: {size[0]} x {size[1]} pixels are no text line; cut the lines out")
     return pixels.reshape(*pixels.shape[:2], channels)

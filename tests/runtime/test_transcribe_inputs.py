@@ -118,7 +118,7 @@ def test_an_empty_line_is_named_and_the_others_go_on(there, capsys, said):
         ("lines", "none.png", "image file not found: none.png; check the path"),
         ("lines", "said.wav", "said.wav: cannot be read as an image"),
         ("lines", "pairs", "image file not found: pairs"),
-        ("lines", "page.txt", "page.txt: cannot be read as an image"),
+        ("lines", "page.txt", "page.txt: cannot be read as an image (no kind that Pillow knows)"),
         ("pairs", "missing.txt", "text file not found: missing.txt; check the path"),
         ("pairs", "latin.txt", "latin.txt: must be UTF-8 text"),
         ("pairs", "none.txt", "none.txt: holds no sentence"),
