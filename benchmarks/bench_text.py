@@ -7,6 +7,7 @@ does not count: the annotators wrote capitals whatever the print. Parts:
 - ``students``: labels only, conventional, oracle, hybrid, essence: lines not exactly right, and character errors
 - ``bundles``: the students of the first seed as bundles, float32 and int8: the same lines, size
 - ``leak``: does the Oracle Teacher look, or copy?
+- ``rendered``: is it worth it to train on rendered lines first? Beside twice the updates on the real ones
 - ``rapidocr``: the best student and the recogniser that comes with RapidOCR, on the same lines, in turns, one thread
 
 Usage: python benchmarks/bench_text.py --lines FOLDER [--parts ...] [--seeds 1 2 3]
@@ -41,7 +42,7 @@ from kdcompress_runtime.recognizer import Recognizer
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-PARTS = ("students", "bundles", "leak", "rapidocr")
+PARTS = ("students", "bundles", "leak", "rendered", "rapidocr")
 BASELINE = "labels only"
 WARM_UP = 10
 """Lines that are recognised once more, before the clock runs."""
@@ -72,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     run_steps(teachers(args, mixed), args.output / "logs", args.workers)
     run_steps([sweep(args, mixed, seed) for seed in args.seeds], args.output / "logs", args.workers)
     for part in args.parts:
-        {"students": students, "bundles": bundles, "leak": leak, "rapidocr": rapidocr}[part](args)
+        {"students": students, "bundles": bundles, "leak": leak, "rendered": rendered, "rapidocr": rapidocr}[part](args)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -86,6 +87,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), metavar="METHOD")
     parser.add_argument("--best", choices=list(METHODS), default="hybrid", help="student beside RapidOCR")
     parser.add_argument("--synthetic", type=int, default=0, help="rendered lines beside the real ones")
+    parser.add_argument("--rendered", type=int, default=30000, help="rendered lines to train on first")
     parser.add_argument("--updates", type=int, default=900, help="of students")
     parser.add_argument("--teacher-updates", type=int, default=1500)
     parser.add_argument("--oracle-updates", type=int, default=800)
@@ -224,6 +226,44 @@ def leak(args: argparse.Namespace) -> None:
     for name in ("oracle", "conventional"):
         arguments = ("teacher-check", str(args.output / name), "-o", str(args.save / f"leak-{name}"))
         run_steps([Step(f"leak {name}", arguments)], args.output / "logs", 1)
+
+
+def rendered(args: argparse.Namespace) -> None:
+    """Students from labels: first on rendered lines, then on the real ones; and as many updates on the real ones."""
+    folder, first = args.output / "rendered", args.output / "students" / "rendered"
+    draw = ("prepare", "lines", "-o", str(folder), "--count", str(args.rendered), "--upper", "--looks", "receipt")
+    run_steps([Step("draw", draw, result=folder / "train.jsonl")], args.output / "logs", 1)
+    real = common(args, mix(args))
+    on_rendered = [*common(args, folder / "train.jsonl"), f"train.steps={args.updates}"]
+    run_steps([training_step("train", "lines-labels", first, on_rendered, after=())], args.output / "logs", 1)
+    plans = {"then": (args.updates, [path_setting("init_encoder", first)]), "long": (2 * args.updates, [])}
+    folders = {name: [args.output / "students" / f"{name}-seed{seed}" for seed in args.seeds] for name in plans}
+    steps = [
+        training_step(
+            "train",
+            "lines-labels",
+            run,
+            [*real, f"train.steps={updates}", f"seed={seed}", *own],
+            after=(),
+            name=run.name,
+        )
+        for name, (updates, own) in plans.items()
+        for seed, run in zip(args.seeds, folders[name], strict=True)
+    ]
+    run_steps(steps, args.output / "logs", args.workers)
+    runs = {
+        BASELINE: [student(args, 0, seed) for seed in args.seeds],
+        "rendered lines first": folders["then"],
+        "twice the updates": folders["long"],
+    }
+    score_runs([run for group in runs.values() for run in group], args.lines / "test.jsonl", "receipt")
+    note = (
+        f"Students from labels, {args.updates} updates of {args.batch_size} real lines; {args.updates} updates on "
+        f"{args.rendered} rendered lines before them; and {2 * args.updates} updates on real lines alone. "
+        f"{len(args.seeds)} seeds (one run on rendered lines for all); intervals over receipts."
+    )
+    metrics = metrics_for("scene_text", NORMALISERS["nocase"])
+    print(save(args.save, "rendered", runs, BASELINE, metrics, note))
 
 
 def rapidocr(args: argparse.Namespace) -> None:

@@ -51,10 +51,10 @@ HALF_POSTERIORS: list[dict[str, object]] = [{"kind": "ctc", "weight": 0.5}, {"ki
 METHODS: dict[str, tuple[tuple[str, ...], str, list[dict[str, object]]]] = {
     BASELINE: ((), "single", [{"kind": "ctc"}]),
     "sentences of the autoregressive teacher": ((SEQUENCES,), "single", [{"kind": "nbest", "size": 1}]),
+    "hybrid": (("oracle-hidden-labels", "conventional-labels"), "hybrid", HALF_POSTERIORS),
     "conventional": (("conventional-labels",), "single", HALF_POSTERIORS),
     "oracle": (("oracle-labels",), "single", HALF_POSTERIORS),
     "oracle, half of its labels hidden": (("oracle-hidden-labels",), "single", HALF_POSTERIORS),
-    "hybrid": (("oracle-hidden-labels", "conventional-labels"), "hybrid", HALF_POSTERIORS),
 }
 """Stores of labels, how they are combined, and losses. Sentences are not distorted, so a teacher that answers once
 answers for all epochs."""
@@ -80,7 +80,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), metavar="METHOD")
-    parser.add_argument("--updates", type=int, default=1000, help="of students")
+    parser.add_argument("--updates", type=int, default=1200, help="of students")
     parser.add_argument("--teacher-updates", type=int, default=1500)
     parser.add_argument("--oracle-updates", type=int, default=1000)
     parser.add_argument("--batch-size", type=int, default=64)

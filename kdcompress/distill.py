@@ -90,7 +90,8 @@ def fit(recipe: Recipe, output: Path, on_progress: Progress | None = None) -> di
 def finished_summary(recipe: Recipe, folder: RunFolder) -> dict[str, Any] | None:
     """Content of ``run.json`` if the folder holds a finished run of this very recipe, None if it holds nothing.
 
-    A key that an earlier version did not write has its default: what counts is what the recipe says, not how.
+    A key that an earlier version did not write has its default: what counts is what the recipe says, not how. What the
+    data told of a recipe's inputs when the run began may be left out.
 
     Raises:
         RunError: the folder holds a run of another recipe, or something that is no run.
@@ -98,12 +99,12 @@ def finished_summary(recipe: Recipe, folder: RunFolder) -> dict[str, Any] | None
     remedy = "choose another output folder, or remove it"
     if folder.recipe.is_file():
         try:
-            same = load_recipe(folder.recipe) == recipe
+            kept = load_recipe(folder.recipe)
         except RecipeError as error:
             raise RunError(
                 f"{folder.path}: holds a run that this version cannot go on with; {remedy} ({error})"
             ) from error
-        if not same:
+        if recipe not in (kept, TASKS[kept.task].asked(kept)):
             raise RunError(f"{folder.path}: holds a run of another recipe; {remedy}")
     if folder.weights.is_file() and folder.summary.is_file():
         summary: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))

@@ -20,6 +20,7 @@ from kdcompress.hearing import hear
 from kdcompress.layers import frame_mask
 from kdcompress.losses.base import Head
 from kdcompress.parallel import processes, take_from_main
+from kdcompress.recipe_file import load_recipe
 from kdcompress.recompute import recompute_blocks
 from kdcompress.run import RunFolder, TrainedRun, build_network, load_run
 from kdcompress.sources import bridged, check_teachers, frame_of, load_teachers, rates_of, tell
@@ -84,7 +85,7 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
 
     Args:
         recipe: what to train.
-        folder: where it goes.
+        folder: where it goes; a run that is there goes on with what the data told of its inputs when it began.
         loaded: teachers that another run has read already; what is read here is added.
     """
     accelerator = Accelerator(
@@ -93,6 +94,8 @@ def setup(recipe: Recipe, folder: RunFolder, loaded: Loaded | None = None) -> Tr
         log_with="tensorboard",
         project_dir=folder.path,
     )
+    if folder.recipe.is_file():
+        recipe = load_recipe(folder.recipe)
     _check_loop(recipe, accelerator.num_processes)
     chosen = recipe.init or recipe.init_encoder
     start = load_run(chosen) if chosen else None

@@ -13,6 +13,7 @@ from kdcompress.data.translation import (
     sentence_evaluation_batches,
     sentence_items,
     with_source_table,
+    without_source_table,
 )
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from kdcompress.recipe import AnyFrontend, Recipe
 
 
-def as_it_is(recipe: Recipe, taught_by: Sequence[AnyFrontend]) -> Recipe:
+def as_it_is(recipe: Recipe, taught_by: Sequence[AnyFrontend] = ()) -> Recipe:
     """Return a recipe that says all there is to say of its inputs."""
     del taught_by
     return recipe
@@ -47,12 +48,21 @@ class Task:
     resolved: Callable[[Recipe, Sequence[AnyFrontend]], Recipe] = as_it_is
     """``(recipe, frontends of the teachers and of the start)``: the recipe with what only the data can tell of its
     inputs; the run keeps it."""
+    asked: Callable[[Recipe], Recipe] = as_it_is
+    """A recipe as it was before ``resolved``."""
 
 
 TASKS = {
     "speech": Task(TrainingBatches, speech_items, evaluation_batches),
     "features": Task(FeatureBatches, feature_items, feature_evaluation_batches, "features"),
     "scene_text": Task(LineBatches, line_items, line_evaluation_batches, "image"),
-    "translation": Task(SentenceBatches, sentence_items, sentence_evaluation_batches, "text", with_source_table),
+    "translation": Task(
+        SentenceBatches,
+        sentence_items,
+        sentence_evaluation_batches,
+        "text",
+        with_source_table,
+        without_source_table,
+    ),
 }
 """By the ``task`` of a recipe."""

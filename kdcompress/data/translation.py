@@ -147,6 +147,11 @@ def with_source_table(recipe: Recipe, taught_by: Iterable[AnyFrontend]) -> Recip
     )
 
 
+def without_source_table(recipe: Recipe) -> Recipe:
+    """Return the recipe as it was before ``with_source_table``, had it none of its own."""
+    return recipe.model_copy(update={"frontend": settings_of(recipe).model_copy(update={"symbols": None})})
+
+
 def _learned(recipe: Recipe, config: TokensConfig) -> list[str]:
     entries = list(read_manifest(recipe.data.train))
     texts = (unicodedata.normalize("NFC", entry.input) for entry in entries)
