@@ -61,7 +61,7 @@ def _head(summary: Summary, first: VariantSummary, second: VariantSummary) -> It
     yield from _wrap(second.info.name, "B  ")
     audio = f", {words.duration(pooled.audio_seconds)} of audio" if pooled.audio_seconds else ""
     sets = ", ".join(manifest.name for manifest in summary.run.manifests)
-    yield from _wrap(f"{words.plural(pooled.utterances, 'utterance')}{audio}: {sets}")
+    yield from _wrap(f"{words.plural(pooled.utterances, TASKS[summary.run.task].unit)}{audio}: {sets}")
     yield ""
 
 
@@ -156,8 +156,8 @@ def _counted(summary: Summary, found: Comparison) -> str:
     share = found.not_worse
     ends = "" if share.low is None else f" ({words.interval(share, 1)})"
     return (
-        f"Utterances by {summary.primary.short}: {found.better:,} better with B, {found.same:,} the same, "
-        f"{found.worse:,} worse; not worse: {words.percent(share.value, 1)} %{ends}."
+        f"{TASKS[summary.run.task].unit.capitalize()}s by {summary.primary.short}: {found.better:,} better with B, "
+        f"{found.same:,} the same, {found.worse:,} worse; not worse: {words.percent(share.value, 1)} %{ends}."
     )
 
 
@@ -169,7 +169,7 @@ def _broken(summary: Summary, names: Sequence[str]) -> Iterator[str]:
     failed = [(name, summary.variant(name).pooled.failures) for name in names]
     if any(count for _, count in failed):
         told = ", ".join(f"{words.count(count)} with {'AB'[place]}" for place, (_, count) in enumerate(failed))
-        yield from _wrap(f"Utterances that failed and count as all wrong: {told}.")
+        yield from _wrap(f"{TASKS[summary.run.task].unit.capitalize()}s that failed and count as all wrong: {told}.")
     if found or any(count for _, count in failed):
         yield ""
 

@@ -35,6 +35,7 @@ from kdcompress_evaluation.summary import (
     VariantSummary,
 )
 from kdcompress_evaluation.table import read_table
+from kdcompress_evaluation.tasks import TASKS
 from kdcompress_evaluation.verdict import decide
 from kdcompress_evaluation.words import plural
 
@@ -134,13 +135,14 @@ def _broken(output: Path, table: Table) -> tuple[BrokenVariant, ...]:
     """Variants that the run gave up, and those with utterances that nobody attempted, or that recognised nothing."""
     found = {one.name: one for one in read_broken(output)}
     total = sum(manifest.utterances for manifest in table.run.manifests)
+    unit = TASKS[table.run.task].unit
     for name, parts in table.scored.items():
         failed = {kind: sum(part.failed(kind) for part in parts) for kind in FAILURES}
         reason = ""
         if failed[_NOT_ATTEMPTED]:
-            reason = f"{failed[_NOT_ATTEMPTED]:,} of {total:,} utterances were not attempted"
+            reason = f"{failed[_NOT_ATTEMPTED]:,} of {total:,} {unit}s were not attempted"
         elif sum(failed.values()) == total:
-            reason = f"not one of {plural(total, 'utterance')} could be recognised"
+            reason = f"not one of {plural(total, unit)} could be recognised"
         if reason and name not in found:
             found[name] = BrokenVariant(name, reason)
     return tuple(found.values())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kdcompress_evaluation.pareto import cost_of, rise, size_of
+from kdcompress_evaluation.tasks import TASKS
 from kdcompress_evaluation.words import megabytes, percent, plural, points, points_interval, share, times
 
 if TYPE_CHECKING:
@@ -118,7 +119,10 @@ def write_headline(
     """
     best, baseline = choice.variant, choice.baseline
     if best.pooled.metrics[info.name].value is None:
-        return Headline(f"No {info.title}: the references hold no words ({_utterances(best)}).", "")
+        return Headline(
+            f"No {info.title}: the references hold no words ({plural(best.pooled.utterances, TASKS[run.task].unit)}).",
+            "",
+        )
     if baseline.info.name in broken:
         return Headline(_without_baseline(info, best, baseline), "")
     if len(variants) == 1:
@@ -204,7 +208,7 @@ def _cost(info: MetricInfo, best: VariantSummary) -> str:
     estimate = change.estimate
     value, low, high = rise(info, estimate)
     if low is None or high is None:
-        return f"at {points(estimate.value)} points of {info.short}, with too few utterances for an interval"
+        return f"at {points(estimate.value)} points of {info.short}, with too little data for an interval"
     numbers = f"{points(estimate.value)} points (95 % interval {points_interval(estimate)})"
     if low > 0:
         return f"for a {'higher' if info.lower_is_better else 'lower'} {_title(info)}: {numbers}"
@@ -295,7 +299,3 @@ def _title(info: MetricInfo) -> str:
 def _megabytes(variant: VariantSummary) -> str:
     size = variant.footprint.size_bytes
     return "unknown size" if size is None else f"{megabytes(size)} MB"
-
-
-def _utterances(variant: VariantSummary) -> str:
-    return plural(variant.pooled.utterances, "utterance")

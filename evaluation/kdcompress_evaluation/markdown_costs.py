@@ -184,7 +184,7 @@ def _bytes(variant: VariantSummary) -> tuple[str, ...]:
         words.millions(variant.info.parameters),
         words.megabytes(found.size_bytes or None),
         words.megabytes(found.compressed_bytes),
-        words.megabytes(found.lm_bytes) if found.lm_bytes else "none",
+        words.megabytes(found.lm_bytes) if found.lm_bytes else words.MISSING,
         words.megabytes(found.runtime_bytes, 0),
         " / ".join(words.megabytes(count, 0) for count in held) or words.MISSING,
         words.megabytes(None if memory is None else memory.pss, 0),

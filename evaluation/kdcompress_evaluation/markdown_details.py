@@ -42,6 +42,11 @@ def budget(summary: Summary) -> Iterator[str]:
     yield from table(head, rows, left=len(head))
 
 
+def _unit(summary: Summary) -> str:
+    """What one input is called: an utterance, a line, a sentence."""
+    return TASKS[summary.run.task].unit
+
+
 def comparison(summary: Summary) -> Iterator[str]:
     """Paired differences with p-values, and what changed utterance by utterance."""
     compared = [v for v in summary.variants if v.pooled.differences]
@@ -59,8 +64,8 @@ def comparison(summary: Summary) -> Iterator[str]:
     changes = ("variant", "better", "same", "worse", "not worse % (95 % interval)", "S", "D", "I")
     yield from table(changes, [_changes(v.info.name, v.comparison) for v in compared if v.comparison is not None])
     yield (
-        f"Utterances with a lower, the same or a higher cost in {summary.primary.short} than with the baseline. S, D, "
-        "I: change of substituted, deleted and inserted words, in points of the reference words."
+        f"{_unit(summary).capitalize()}s with a lower, the same or a higher cost in {summary.primary.short} than with the "
+        "baseline. S, D, I: change of substituted, deleted and inserted words, in points of the reference words."
     )
     yield ""
 
@@ -98,7 +103,7 @@ def accuracy(summary: Summary) -> Iterator[str]:
     for manifest in summary.run.manifests:
         yield f"## Accuracy on {text(manifest.name)}"
         yield ""
-        yield f"{words.plural(manifest.utterances, 'utterance')} of {code(manifest.path)}"
+        yield f"{words.plural(manifest.utterances, _unit(summary))} of {code(manifest.path)}"
         yield ""
         yield from _accuracy_table(summary, [v.manifests[manifest.name] for v in summary.variants])
 
@@ -140,7 +145,7 @@ def slices(summary: Summary, focus: str) -> Iterator[str]:
     yield f"{' '.join(filter(None, (summary.primary.short, summary.primary.unit)))}; every variant is in report.csv."
     yield ""
     for field, parts in groupby(summary.slices, key=lambda part: part.field):
-        head = (text(field), "utterances", *(text(name) for name in names), "difference in points")
+        head = (text(field), f"{_unit(summary)}s", *(text(name) for name in names), "difference in points")
         yield from table(head, [_slice(part, names) for part in parts])
 
 
@@ -159,7 +164,7 @@ def _slice(part: Slice, names: Sequence[str]) -> tuple[str, ...]:
 def utterances(summary: Summary, focus: str) -> Iterator[str]:
     """The worst utterances of the variant that the report is about, and those that changed most."""
     kinds = (
-        ("Worst utterances of {}", summary.worst.get(focus, ()), False),
+        (f"Worst {_unit(summary)}s of {{}}", summary.worst.get(focus, ()), False),
         ("Worse than with the baseline: {}", summary.regressions.get(focus, ()), True),
         ("Better than with the baseline: {}", summary.improvements.get(focus, ()), True),
     )
@@ -213,7 +218,7 @@ def failures(summary: Summary) -> Iterator[str]:
         more = len(summary.failures)
         first = "" if summary.failure_count <= more else f" Only the first {more} are listed."
         verb = "counts" if summary.failure_count == 1 else "count"
-        yield f"{words.plural(summary.failure_count, 'utterance')} failed and {verb} as all wrong.{first}"
+        yield f"{words.plural(summary.failure_count, _unit(summary))} failed and {verb} as all wrong.{first}"
         yield ""
     for failure in summary.failures:
         who = "all variants" if len(failure.variants) == len(summary.variants) else ", ".join(failure.variants)

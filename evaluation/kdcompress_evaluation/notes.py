@@ -59,7 +59,7 @@ def write_notes(
     notes = [
         *_broken(run, broken),
         *_failed(failed, variants, task.unit),
-        *_leaks(overlaps, run.manifests),
+        *_leaks(overlaps, run.manifests, task.unit),
         *_small(variants, task.unit),
         *_perfect(variants),
         *_sparse(variants, task.unit),
@@ -118,7 +118,7 @@ def _failed(failed: int, variants: Sequence[VariantSummary], unit: str) -> Itera
         )
 
 
-def _leaks(overlaps: Sequence[Overlap], manifests: Sequence[ManifestInfo]) -> Iterable[str]:
+def _leaks(overlaps: Sequence[Overlap], manifests: Sequence[ManifestInfo], unit: str) -> Iterable[str]:
     """Sets that a bundle was made with and is tested on."""
     sizes = {manifest.name: manifest.utterances for manifest in manifests}
     for overlap in overlaps:
@@ -126,7 +126,7 @@ def _leaks(overlaps: Sequence[Overlap], manifests: Sequence[ManifestInfo]) -> It
             what = _USED.get(overlap.role, "{} was made with {}")
             part = overlap.manifest
             if overlap.evidence != "fingerprint" and overlap.inputs is not None:
-                part = f"{overlap.inputs:,} of the {plural(sizes.get(overlap.manifest, 0), 'utterance')} of {part}"
+                part = f"{overlap.inputs:,} of the {plural(sizes.get(overlap.manifest, 0), unit)} of {part}"
             yield (
                 f"{what.format(overlap.bundle, part)}: its rates there are better than they will be elsewhere. "
                 "Test on other data."
