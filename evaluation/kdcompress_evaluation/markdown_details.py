@@ -64,8 +64,8 @@ def comparison(summary: Summary) -> Iterator[str]:
     changes = ("variant", "better", "same", "worse", "not worse % (95 % interval)", "S", "D", "I")
     yield from table(changes, [_changes(v.info.name, v.comparison) for v in compared if v.comparison is not None])
     yield (
-        f"{_unit(summary).capitalize()}s with a lower, the same or a higher cost in {summary.primary.short} than with the "
-        "baseline. S, D, I: change of substituted, deleted and inserted words, in points of the reference words."
+        f"{_unit(summary).capitalize()}s with a lower, the same or a higher cost in {summary.primary.short} than with "
+        "the baseline. S, D, I: change of substituted, deleted and inserted words, in points of the reference words."
     )
     yield ""
 
