@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import yaml
 from exit_codes import with_exit_code
-from task_scores import SCORED, cpu_name, save, score_runs, write_rows
+from task_scores import SCORED, cpu_name, recognised, save, score_runs, write_rows
 
 from kdcompress.errors import DataNotFoundError
 from kdcompress.files import write_text
@@ -192,7 +192,7 @@ def bundles(args: argparse.Namespace) -> None:
             folder = args.output / "recognised" / f"{number}-{model.precision}"
             recognizer = Recognizer.from_dir(bundle, precision=model.precision)
             if not (folder / SCORED).is_file():
-                write_rows(folder / SCORED, recognised(recognizer, args.lines / "test.jsonl"))
+                write_rows(folder / SCORED, recognised(recognizer, args.lines / "test.jsonl", "receipt"))
             runs[f"{method}, {model.precision}"] = [folder]
             sizes.append(f"{method}, {model.precision}: {len(opened.read(model.file)) / 1e6:.2f} MB")
     note = f"Bundles of the students of seed {args.seeds[0]}. Files: {'; '.join(sizes)}."
@@ -206,19 +206,6 @@ def exported(args: argparse.Namespace, number: int) -> Path:
     arguments = ("export", str(student(args, number, args.seeds[0])), "-o", str(bundle))
     run_steps([Step(f"export {number}", arguments, result=bundle / "bundle.json")], args.output / "logs", 1)
     return bundle
-
-
-def recognised(recognizer: Recognizer, test: Path) -> list[dict[str, object]]:
-    """Rows of a bundle."""
-    return [
-        {
-            "id": entry.id,
-            "group": entry.extra.get("receipt"),
-            "ref": entry.text,
-            "hyp": recognizer.recognize(entry.input).text,
-        }
-        for entry in read_manifest(test)
-    ]
 
 
 def leak(args: argparse.Namespace) -> None:

@@ -7,6 +7,8 @@ three seeds; one set of teachers. Parts:
   conventional teacher, of Oracle Teachers with all or half of the labels in sight, and of both: where from the oracle,
   what from the conventional one: chrF and BLEU of the test set
 - ``leak``: do the Oracle Teachers read the source, or copy the target?
+- ``beam``: the students of the autoregressive teacher's sentences as bundles, greedily, and with a beam and a 4-gram of
+  the training targets, both tuned on dev
 - ``speed``: sentences a second of the best student's bundle and of the autoregressive teacher, in turns, one thread
 
 Usage: python benchmarks/bench_translation.py --pairs FOLDER --teacher FOLDER [--parts ...] [--seeds 1 2 3]
@@ -29,7 +31,7 @@ import torch
 import yaml
 from exit_codes import with_exit_code
 from marian import open_marian, translate
-from task_scores import SCORED, cpu_name, save, score_runs, write_rows
+from task_scores import SCORED, cpu_name, recognised, save, score_runs, write_rows
 
 from kdcompress.errors import DataNotFoundError
 from kdcompress.files import write_text
@@ -39,7 +41,7 @@ from kdcompress_evaluation.scoring import NORMALISERS
 from kdcompress_runtime.manifest import read_manifest
 from kdcompress_runtime.recognizer import Recognizer
 
-PARTS = ("students", "leak", "speed")
+PARTS = ("students", "leak", "beam", "speed")
 BASELINE = "labels only"
 WARM_UP = 10
 """Sentences that are not timed."""
@@ -67,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     run_steps([*teachers(args), *stores(args)], args.output / "logs", args.workers)
     run_steps([sweep(args, seed) for seed in args.seeds], args.output / "logs", args.workers)
     for part in args.parts:
-        {"students": students, "leak": leak, "speed": speed}[part](args)
+        {"students": students, "leak": leak, "beam": beam, "speed": speed}[part](args)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -203,6 +205,40 @@ def leak(args: argparse.Namespace) -> None:
     for name in sorted(name.removesuffix("-labels") for name in asked(args) - {SEQUENCES}):
         folder = args.save / f"leak-{name}"
         run_steps([Step(f"leak {name}", ("teacher-check", str(args.output / name), "-o", str(folder)))], args.output, 1)
+
+
+def beam(args: argparse.Namespace) -> None:
+    """What a beam with a language model of the targets brings to a bundle."""
+    folder, lm = args.output / "beam", args.output / "beam" / "targets.kdlm"
+    estimate = ("lm", "estimate", str(args.pairs / "train.jsonl"), "-o", str(lm), "--order", "4")
+    steps, runs = [Step("targets", estimate, result=lm)], {"greedy": [], "beam and 4-gram": []}
+    for seed in args.seeds:
+        plain, tuned = folder / f"greedy-seed{seed}", folder / f"beam-seed{seed}"
+        export = ("export", str(student(args, 1, seed)), "-o", str(plain), "--quantize", "none")
+        tune = (
+            "tune-decoder",
+            str(plain),
+            "--manifest",
+            str(args.pairs / "dev.jsonl"),
+            "--lm",
+            str(lm),
+            "-o",
+            str(tuned),
+        )
+        steps.append(Step(f"export {seed}", export, result=plain / "bundle.json"))
+        steps.append(Step(f"tune {seed}", tune, ("targets", f"export {seed}"), result=tuned / "bundle.json"))
+        runs["greedy"].append(plain)
+        runs["beam and 4-gram"].append(tuned)
+    run_steps(steps, args.output / "logs", args.workers)
+    scored = {name: [folder / "scored" / bundle.name for bundle in bundles] for name, bundles in runs.items()}
+    for bundle, rows in ((b, r) for name in runs for b, r in zip(runs[name], scored[name], strict=True)):
+        if not (rows / SCORED).is_file():
+            write_rows(rows / SCORED, recognised(Recognizer.from_dir(bundle), args.pairs / "test.jsonl"))
+    note = (
+        f"Students of the autoregressive teacher's sentences as float32 bundles, {len(args.seeds)} seeds, 500 test "
+        "sentences. Weights and width of the beam were found on dev, by word errors."
+    )
+    print(save(args.save, "beam", scored, "greedy", metrics_for("translation", NORMALISERS["plain"]), note))
 
 
 def speed(args: argparse.Namespace) -> None:

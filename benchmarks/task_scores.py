@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from kdcompress_evaluation.bootstrap import Estimate
     from kdcompress_evaluation.metrics import Metric
+    from kdcompress_runtime.recognizer import Recognizer
 
 SCORED = "scored.jsonl"
 RESAMPLES = 2000
@@ -70,6 +71,21 @@ def _score(folder: Path, test: Path, group: str | None) -> None:
         for name, ref, hyp in zip(heard.ids, heard.texts, texts, strict=True)
     ]
     write_rows(folder / SCORED, rows)
+
+
+def recognised(recognizer: Recognizer, test: Path, group: str | None = None) -> list[dict[str, Any]]:
+    """Rows of a bundle, one input at a time, as it decodes by itself."""
+    from kdcompress_runtime.manifest import read_manifest
+
+    return [
+        {
+            "id": entry.id,
+            "group": entry.extra.get(group) if group else None,
+            "ref": entry.text,
+            "hyp": recognizer.recognize(entry.input).text,
+        }
+        for entry in read_manifest(test)
+    ]
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
