@@ -12,18 +12,20 @@ from kdcompress.distill import fit
 from kdcompress.labels.label import label
 from kdcompress.recipe_file import load_recipe, packaged_recipes
 from kdcompress.run import load_run
+from kdcompress.steps import path_setting
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "kdcompress" / "recipes"
 TASKS = {"lines": "scene_text", "pairs": "translation"}
 TAUGHT = {
-    "lines-from-conventional": "lines-conventional",
-    "lines-from-oracle": "lines-oracle",
-    "pairs-from-conventional": "pairs-conventional",
-    "pairs-from-oracle": "pairs-oracle",
-    "pairs-from-sequences": "pairs-conventional",
+    "lines-from-conventional": ("lines-conventional",),
+    "lines-from-oracle": ("lines-oracle",),
+    "lines-from-hybrid": ("lines-oracle", "lines-conventional"),
+    "pairs-from-conventional": ("pairs-conventional",),
+    "pairs-from-oracle": ("pairs-oracle",),
+    "pairs-from-sequences": ("pairs-conventional",),
 }
-"""Students and who teaches them here; where sentences are stored, any teacher can have said them."""
+"""Students and who teach them here; where sentences are stored, any teacher can have said them."""
 MILLIONS = {
     "lines-labels": (0.9, 1.2),
     "lines-crnn": (0.9, 1.4),
@@ -47,11 +49,11 @@ def trained(tmp_path_factory):
             return load_run(folder / name)
         data = [f"data.{split}={ROOT / 'data' / name.partition('-')[0] / split}.jsonl" for split in ("train", "dev")]
         overrides = [*data, "train.steps=2", "train.batch_size=4"]
-        if teacher := TAUGHT.get(name):
-            taught = run(teacher).folder.path
+        if teachers := TAUGHT.get(name):
+            taught = [run(teacher).folder.path for teacher in teachers]
             if name == "pairs-from-sequences":
-                taught = stored(taught, overrides)
-            overrides.append(f"distill.teachers={taught}")
+                taught = [stored(taught[0], overrides)]
+            overrides.append(path_setting("distill.teachers", *taught))
         fit(load_recipe(name, overrides), folder / name)
         return load_run(folder / name)
 
