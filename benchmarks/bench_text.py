@@ -4,7 +4,8 @@ Students of one recipe at equal updates on the same batches, three seeds; one se
 and on as many rendered ones as asked for, distorted anew at every update; the test set is real, of other receipts. Case
 does not count: the annotators wrote capitals whatever the print. Parts:
 
-- ``students``: labels only, conventional, oracle, hybrid, essence: lines not exactly right, and character errors
+- ``students``: labels only, conventional, oracle, hybrid, essence: lines not exactly right, and character errors; CRNN
+  from labels beside them
 - ``bundles``: the students of the first seed as bundles, float32 and int8: the same lines, size
 - ``leak``: does the Oracle Teacher look, or copy?
 - ``rendered``: is it worth it to train on rendered lines first? Beside twice the updates on the real ones
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 PARTS = ("students", "bundles", "leak", "rendered", "rapidocr")
 BASELINE = "labels only"
+CRNN = "CRNN, labels only"
 WARM_UP = 10
 """Lines that are recognised once more, before the clock runs."""
 FIELDS = ("image_filepath", "text", "width", "height", "receipt")
@@ -72,6 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     mixed = mix(args)
     run_steps(teachers(args, mixed), args.output / "logs", args.workers)
     run_steps([sweep(args, mixed, seed) for seed in args.seeds], args.output / "logs", args.workers)
+    run_steps(references(args, mixed), args.output / "logs", args.workers)
     for part in args.parts:
         {"students": students, "bundles": bundles, "leak": leak, "rendered": rendered, "rapidocr": rapidocr}[part](args)
 
@@ -165,9 +168,30 @@ def sweep(args: argparse.Namespace, mixed: Path, seed: int) -> Step:
     return Step(f"seed {seed}", ("sweep", str(file), "-o", str(args.output / "students")))
 
 
+def references(args: argparse.Namespace, mixed: Path) -> list[Step]:
+    """CRNN from labels, of about the students' size."""
+    return [
+        training_step(
+            "train",
+            "lines-crnn",
+            run,
+            [*common(args, mixed), f"train.steps={args.updates}", f"seed={seed}"],
+            after=(),
+            name=run.name,
+        )
+        for seed, run in zip(args.seeds, crnn(args), strict=True)
+    ]
+
+
+def crnn(args: argparse.Namespace) -> list[Path]:
+    """Folders of CRNN, by seed."""
+    return [args.output / "students" / f"crnn-seed{seed}" for seed in args.seeds]
+
+
 def students(args: argparse.Namespace) -> None:
     """Score every student on the test set."""
     runs = {method: [student(args, number, seed) for seed in args.seeds] for number, method in enumerate(METHODS)}
+    runs[CRNN] = crnn(args)
     taught = {"conventional teacher": [args.output / "conventional"]}
     test = args.lines / "test.jsonl"
     score_runs([folder for group in [*runs.values(), *taught.values()] for folder in group], test, "receipt")
@@ -183,13 +207,14 @@ def students(args: argparse.Namespace) -> None:
 def bundles(args: argparse.Namespace) -> None:
     """Export the students of the first seed; recognise the test set with every file of a bundle."""
     runs, sizes = {}, []
-    for number, method in enumerate(METHODS):
-        if method not in args.methods:
+    folders = {method: student(args, number, args.seeds[0]) for number, method in enumerate(METHODS)}
+    for method, run in {**folders, CRNN: crnn(args)[0]}.items():
+        if method not in {*args.methods, CRNN}:
             continue
-        bundle = exported(args, number)
+        bundle = exported(args, run)
         opened = Bundle.open(bundle)
         for model in opened.metadata.models:
-            folder = args.output / "recognised" / f"{number}-{model.precision}"
+            folder = args.output / "recognised" / f"{run.name}-{model.precision}"
             recognizer = Recognizer.from_dir(bundle, precision=model.precision)
             if not (folder / SCORED).is_file():
                 write_rows(folder / SCORED, recognised(recognizer, args.lines / "test.jsonl", "receipt"))
@@ -200,11 +225,11 @@ def bundles(args: argparse.Namespace) -> None:
     print(save(args.save, "bundles", runs, f"{BASELINE}, float32", metrics, note))
 
 
-def exported(args: argparse.Namespace, number: int) -> Path:
-    """Bundle of a student of the first seed, made if it is not there."""
-    bundle: Path = args.output / "bundles" / str(number)
-    arguments = ("export", str(student(args, number, args.seeds[0])), "-o", str(bundle))
-    run_steps([Step(f"export {number}", arguments, result=bundle / "bundle.json")], args.output / "logs", 1)
+def exported(args: argparse.Namespace, run: Path) -> Path:
+    """Bundle of a run, made if it is not there."""
+    bundle: Path = args.output / "bundles" / run.name
+    arguments = ("export", str(run), "-o", str(bundle))
+    run_steps([Step(f"export {run.name}", arguments, result=bundle / "bundle.json")], args.output / "logs", 1)
     return bundle
 
 
@@ -257,7 +282,7 @@ def rapidocr(args: argparse.Namespace) -> None:
     """Lines a second and lines right: the best student's bundle and RapidOCR's recogniser, in turns, one thread."""
     from rapidocr import RapidOCR
 
-    bundle = exported(args, list(METHODS).index(args.best))
+    bundle = exported(args, student(args, list(METHODS).index(args.best), args.seeds[0]))
     threads = dict.fromkeys(("intra_op_num_threads", "inter_op_num_threads"), 1)
     settings = {f"EngineConfig.onnxruntime.{name}": value for name, value in threads.items()}
     engine = RapidOCR(params={**settings, "Global.log_level": "critical", "Global.text_score": 0.0})
