@@ -9,7 +9,7 @@ does not count: the annotators wrote capitals whatever the print. Parts:
 - ``bundles``: the students of the first seed as bundles, float32 and int8: the same lines, size
 - ``leak``: does the Oracle Teacher look, or copy?
 - ``rendered``: is it worth it to train on rendered lines first? Beside twice the updates on the real ones
-- ``rapidocr``: the best student and the recogniser that comes with RapidOCR, on the same lines, in turns, one thread
+- ``rapidocr``: best student, CRNN and the recogniser that comes with RapidOCR: the same lines, in turns, one thread
 
 Usage: python benchmarks/bench_text.py --lines FOLDER [--parts ...] [--seeds 1 2 3]
 
@@ -282,7 +282,8 @@ def rapidocr(args: argparse.Namespace) -> None:
     """Lines a second and lines right: the best student's bundle and RapidOCR's recogniser, in turns, one thread."""
     from rapidocr import RapidOCR
 
-    bundle = exported(args, student(args, list(METHODS).index(args.best), args.seeds[0]))
+    best = student(args, list(METHODS).index(args.best), args.seeds[0])
+    bundles = {args.best: exported(args, best), CRNN: exported(args, crnn(args)[0])}
     threads = dict.fromkeys(("intra_op_num_threads", "inter_op_num_threads"), 1)
     settings = {f"EngineConfig.onnxruntime.{name}": value for name, value in threads.items()}
     engine = RapidOCR(params={**settings, "Global.log_level": "critical", "Global.text_score": 0.0})
@@ -292,9 +293,10 @@ def rapidocr(args: argparse.Namespace) -> None:
         return " ".join(engine(bgr, use_det=False, use_cls=False, use_rec=True).txts or ())
 
     systems: dict[str, Callable[[str], str]] = {"RapidOCR, its own recogniser": theirs}
-    for model in Bundle.open(bundle).metadata.models:
-        recognizer = Recognizer.from_dir(bundle, precision=model.precision)
-        systems[f"{args.best}, {model.precision}"] = lambda path, known=recognizer: known.recognize(path).text
+    for name, bundle in bundles.items():
+        for model in Bundle.open(bundle).metadata.models:
+            recognizer = Recognizer.from_dir(bundle, precision=model.precision)
+            systems[f"{name}, {model.precision}"] = lambda path, known=recognizer: known.recognize(path).text
     entries = list(read_manifest(args.lines / "test.jsonl"))
     texts, taken = in_turns(systems, [entry.input for entry in entries])
     lines = [
