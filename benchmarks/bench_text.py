@@ -246,7 +246,8 @@ def rendered(args: argparse.Namespace) -> None:
     draw = ("prepare", "lines", "-o", str(folder), "--count", str(args.rendered), "--upper", "--looks", "receipt")
     run_steps([Step("draw", draw, result=folder / "train.jsonl")], args.output / "logs", 1)
     real = common(args, mix(args))
-    on_rendered = [*common(args, folder / "train.jsonl"), f"train.steps={args.updates}"]
+    # the real dev lines have characters that rendered ones may lack
+    on_rendered = [*common(args, folder / "train.jsonl"), "data.dev=null", f"train.steps={args.updates}"]
     run_steps([training_step("train", "lines-labels", first, on_rendered, after=())], args.output / "logs", 1)
     plans = {"then": (args.updates, [path_setting("init_encoder", first)]), "long": (2 * args.updates, [])}
     folders = {name: [args.output / "students" / f"{name}-seed{seed}" for seed in args.seeds] for name in plans}
