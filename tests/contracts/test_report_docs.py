@@ -98,3 +98,21 @@ def test_the_kept_reports_follow_from_their_kept_rows(name, tmp_path):
     assert summary.verdict is not None
     assert told.startswith(f"# Ship {summary.verdict.ships}" if summary.verdict.ships else "# Do not ship")
     assert "http://" not in page.replace("http://www.w3.org/", "")
+
+
+def test_the_kept_report_of_three_tasks_follows_from_its_rows(tmp_path):
+    from kdcompress_evaluation.derive import summarise
+
+    kept = ROOT / "docs" / "reports" / "tasks"
+    with tarfile.open(kept / "rows.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    told, page = ((kept / f"report.{kind}").read_text(encoding="utf-8") for kind in ("md", "html"))
+    for task, metric in (("speech", "wer"), ("scene_text", "ser"), ("translation", "chrf")):
+        summary = summarise(tmp_path / task)
+        assert (summary.run.task, summary.primary.name, len(summary.variants)) == (task, metric, 4)
+        assert summary.headline in told
+        for variant in summary.variants:
+            rate = f"{100 * variant.pooled.metrics[metric].value:.2f}"
+            assert re.search(rf"{re.escape(variant.info.name)}\*{{0,2}} \| \*{{0,2}}{rate} \(", told), variant.info.name
+            assert rate in page
+        assert summary.resampled_by == ("receipt" if task == "scene_text" else "utterance")
