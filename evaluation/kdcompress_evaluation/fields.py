@@ -61,7 +61,7 @@ class Fields:
         self._sizes = tuple(sizes)
         self._wanted = tuple(wanted)
         self._resample_by = resample_by
-        self._speakers, self._together = self._column(), self._column()
+        self._speakers = self._column()
         self._columns: dict[str, _Column | None] = {}
         self._measured: set[str] = set()
 
@@ -69,13 +69,10 @@ class Fields:
         """Note what the manifest says about one utterance."""
         if speaker:
             self._put(self._speakers, manifest, index, speaker, wanted=True)
-        together = speaker if self._resample_by == SPEAKER else extra.get(self._resample_by)
-        if isinstance(together, (str, int, float)) and together != "":
-            self._put(self._together, manifest, index, together, wanted=True)
         for name, value in extra.items():
             if isinstance(value, (str, int, float)):
                 column = self._columns.setdefault(name, self._column())
-                wanted = name in self._wanted
+                wanted = name in self._wanted or name == self._resample_by
                 if column is not None and not self._put(column, manifest, index, value, wanted=wanted):
                     self._columns[name] = None
 
@@ -89,8 +86,11 @@ class Fields:
 
     def resampled(self, manifest: int) -> list[str | None]:
         """Of every utterance what ``resample_by`` says; ``None``: nothing."""
-        names: list[str | None] = [*map(_told, self._together.known), None]
-        return [names[code] for code in self._together.codes[manifest]]
+        column = self._speakers if self._resample_by == SPEAKER else self._columns.get(self._resample_by)
+        if column is None:
+            return [None] * self._sizes[manifest]
+        names: list[str | None] = [*map(str, column.known), None]
+        return [names[code] for code in column.codes[manifest]]
 
     def by_speaker(self) -> list[Group]:
         """One group a speaker, by name."""
