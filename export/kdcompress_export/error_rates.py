@@ -72,8 +72,8 @@ class ErrorRates:
 
     @property
     def total(self) -> int:
-        """Reference words, or characters, in all: how many there are of what is counted."""
-        return sum(self.references.of(self.counted))
+        """See ``References.total``."""
+        return self.references.total
 
     def paired(self, candidate: str, baseline: str, seed: int = 0) -> PairedDifference:
         """Error rate of ``candidate`` minus that of ``baseline``, with a bootstrap over items."""
@@ -163,6 +163,11 @@ class References:
     def of(self, counted: Counted) -> tuple[int, ...]:
         """How many there are in each item."""
         return self.words if counted == "words" else self.characters
+
+    @property
+    def total(self) -> int:
+        """Reference words, or characters, in all: how many there are of what is counted."""
+        return sum(self.of(self.counted))
 
 
 def measure_error_rates(

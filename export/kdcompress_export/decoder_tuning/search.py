@@ -112,7 +112,7 @@ def search(trials: Trials, options: TuneOptions, on_trial: Callable[[int, int], 
     sizes = sorted({*options.beam_widths, options.search_width})
     widths = tuple(trials.run(replace(best.options, beam_width=width)) for width in sizes)
     best = min(widths, key=lambda trial: trial.rank)
-    chosen, reason = _choose(tuned if options.kind == "auto" else None, widths, best, trials.total)
+    chosen, reason = _choose(tuned if options.kind == "auto" else None, widths, best, trials.dev.references.total)
     return Found(greedy, tuned, widths, chosen, reason, budget.out_of)
 
 

@@ -90,11 +90,6 @@ class Trials:
         self.done[options] = found
         return found
 
-    @property
-    def total(self) -> int:
-        """Reference words, or characters: how many there are of what is counted."""
-        return sum(self.dev.references.of(self.dev.references.counted))
-
     def rates(self, trials: dict[str, Trial]) -> ErrorRates:
         """Error rates of several trials, by any name."""
         return combine(self.dev.references, {name: trial.errors for name, trial in trials.items()})
