@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from safetensors.torch import save_file
 
 from kdcompress.recipe import Recipe
-from kdcompress.run import RunFolder, build_network, load_student
+from kdcompress.run import build_network, load_student
 from kdcompress_export import ExportOptions, SearchOptions, export_run
 from kdcompress_export.convert import convert
 from kdcompress_export.from_run import describe
@@ -20,6 +19,7 @@ from kdcompress_export.quantization.measure import Rounds
 from kdcompress_export.streams import speech_like_noise
 from kdcompress_runtime.model import CtcModel
 from kdcompress_runtime.vocabulary import WORD_SEPARATOR, Vocabulary
+from tests.export.task_runs import save_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,13 +80,7 @@ def write_run(
     torch.manual_seed(seed)
     network = build_network(recipe, len(VOCABULARY))
     live(network)
-    run = RunFolder(folder / "run")
-    run.path.mkdir()
-    run.recipe.write_text(recipe.dumps(), encoding="utf-8")
-    run.tokens.write_text(VOCABULARY.dumps(), encoding="utf-8")
-    run.summary.write_text("{}", encoding="utf-8")
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, run.weights)
-    return run.path
+    return save_run(folder, recipe, network, VOCABULARY)
 
 
 def live(network: torch.nn.Module) -> None:

@@ -12,10 +12,15 @@ from safetensors.torch import save_file
 
 from kdcompress.recipe import Recipe
 from kdcompress.run import RunFolder, build_network
+from kdcompress_export import ExportOptions, SearchOptions
+from kdcompress_export.export import export_source
+from kdcompress_export.quantization.measure import Rounds
 from kdcompress_runtime.vocabulary import WORD_SEPARATOR, Vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from kdcompress_export.source import Source
 
 HEIGHT = 16
 LETTERS = Vocabulary.from_symbols(["a", "b", WORD_SEPARATOR, "c", "1"])
@@ -71,13 +76,23 @@ def _manifest(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def _write_run(folder: Path, tokens: Vocabulary, **settings: Any) -> Path:
-    task = settings["task"]
-    common = {"schema": 1, "name": f"tiny-{task}", "seed": 1, "augment": {"spec": None}}
-    recipe = Recipe.model_validate({**common, **settings})
-    torch.manual_seed(1)
-    network = build_network(recipe, len(tokens))
-    live(network, task)
+def told(network: torch.nn.Module, units: np.ndarray) -> np.ndarray:
+    """What a network says about ``(N, units, ...)``, columns or ids, as the training loop asks it."""
+    lengths = torch.full((len(units),), units.shape[1])
+    empty = torch.zeros(len(units), 0, dtype=torch.int64)
+    with torch.no_grad():
+        features = network.features(torch.from_numpy(units).float())
+        return network(features, network.frame_lens(lengths), empty, empty.sum(1)).numpy()
+
+
+def export_small(source: Source, output: Path, scheme: str) -> Path:
+    """Export a source with one int8 file beside float32."""
+    export_source(source, output, ExportOptions(quantization=SearchOptions(quantize=scheme, rounds=Rounds(3, 10))))
+    return output
+
+
+def save_run(folder: Path, recipe: Recipe, network: torch.nn.Module, tokens: Vocabulary) -> Path:
+    """Write what export reads of a finished run."""
     run = RunFolder(folder / "run")
     run.path.mkdir()
     run.recipe.write_text(recipe.dumps(), encoding="utf-8")
@@ -85,6 +100,16 @@ def _write_run(folder: Path, tokens: Vocabulary, **settings: Any) -> Path:
     run.summary.write_text("{}", encoding="utf-8")
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, run.weights)
     return run.path
+
+
+def _write_run(folder: Path, tokens: Vocabulary, **settings: Any) -> Path:
+    task = settings["task"]
+    common = {"schema": 1, "name": f"tiny-{task}", "seed": 1, "augment": {"spec": None}}
+    recipe = Recipe.model_validate({**common, **settings})
+    torch.manual_seed(1)
+    network = build_network(recipe, len(tokens))
+    live(network, task)
+    return save_run(folder, recipe, network, tokens)
 
 
 def live(network: torch.nn.Module, task: str) -> None:

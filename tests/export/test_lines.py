@@ -8,31 +8,20 @@ import pytest
 import torch
 
 from kdcompress.run import load_run
-from kdcompress_export import ExportError, ExportOptions, ParityError, SearchOptions, export_run, verify_bundle
+from kdcompress_export import ExportError, ParityError, export_run, verify_bundle
 from kdcompress_export.bench import bench_bundle
 from kdcompress_export.decoder_tuning import tune_decoder
 from kdcompress_export.decoder_tuning.trials import Trial
 from kdcompress_export.error_rates import ItemErrors
-from kdcompress_export.export import export_source
 from kdcompress_export.from_run import source_from_run
-from kdcompress_export.quantization.measure import Rounds
 from kdcompress_export.whole import check_whole_parity
 from kdcompress_runtime import Bundle, ManifestError, Recognizer
 from kdcompress_runtime.decoders import DecoderOptions
-from tests.export.task_runs import HEIGHT, LETTERS, lines_run, write_lines, write_pairs
+from tests.export.task_runs import HEIGHT, LETTERS, export_small, lines_run, told, write_lines, write_pairs
 
 SMALL = {"width": 16, "depth": 1, "kernel": 5, "heads": 2}
 STUDENT = {"kind": "full_context", "subsampling_factor": 4, "encoder": {**SMALL, "channels": [4, 6, 8], "depth": 2}}
 SCHEME = "static-u8s8-minmax-all"
-
-
-def told(network, columns):
-    """What a network says about ``(N, columns, F)``, as the training loop asks it."""
-    lengths = torch.full((len(columns),), columns.shape[1])
-    empty = torch.zeros(len(columns), 0, dtype=torch.int64)
-    with torch.no_grad():
-        features = network.features(torch.from_numpy(columns).float())
-        return network(features, network.frame_lens(lengths), empty, empty.sum(1)).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +37,7 @@ def source(run):
 @pytest.fixture(scope="module")
 def bundle(source, tmp_path_factory):
     """The student with int8 beside float32."""
-    output = tmp_path_factory.mktemp("bundles") / "bundle"
-    export_source(source, output, ExportOptions(quantization=SearchOptions(quantize=SCHEME, rounds=Rounds(3, 10))))
-    return output
+    return export_small(source, tmp_path_factory.mktemp("bundles") / "bundle", SCHEME)
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 4, 5, 63, 201])

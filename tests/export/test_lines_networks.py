@@ -1,4 +1,4 @@
-"""CRNN and attention for images of text lines, converted and proven."""
+"""CRNN, attention and conventional teachers for images of text lines, converted and proven."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ SMALL = {"width": 16, "depth": 1, "kernel": 5, "heads": 2}
 NETWORKS = {
     "crnn": {"kind": "full_context", "encoder": {**SMALL, "channels": [4, 6], "block": "recurrent"}},
     "both": {"kind": "full_context", "subsampling_factor": 2, "encoder": {**SMALL, "block": "both"}},
+    "attention": {"kind": "conventional", "encoder": {**SMALL, "channels": [4, 6, 8], "block": "attention"}},
+    "vgg": {"kind": "vgg", "channels": [4, 6], "width": 16, "depth": 1, "kernel": 5},
 }
 
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-import torch
 
 from kdcompress.run import load_run
-from kdcompress_export import ExportOptions, SearchOptions, verify_bundle, verify_output
+from kdcompress_export import verify_bundle, verify_output
 from kdcompress_export.entries import check_disjoint
 from kdcompress_export.errors import ExportError, TargetError
-from kdcompress_export.export import export_bundle, export_source
+from kdcompress_export.export import export_bundle
 from kdcompress_export.from_run import source_from_run
-from kdcompress_export.quantization.measure import Rounds
 from kdcompress_runtime import Bundle, Recognizer
 from kdcompress_runtime.source_text import SourceTable
-from tests.export.task_runs import SUBWORDS, SYMBOLS, pairs_run, write_pairs
+from tests.export.task_runs import SUBWORDS, SYMBOLS, export_small, pairs_run, told, write_pairs
 
 ENCODER = {"block": "attention", "width": 16, "depth": 1, "token_depth": 1, "heads": 2}
 STUDENT = {"kind": "full_context", "subsampling_factor": 1, "encoder": ENCODER}
@@ -37,18 +35,7 @@ def source(run):
 @pytest.fixture(scope="module")
 def bundle(source, tmp_path_factory):
     """The student with int8 beside float32."""
-    output = tmp_path_factory.mktemp("bundles") / "bundle"
-    export_source(source, output, ExportOptions(quantization=SearchOptions(quantize=SCHEME, rounds=Rounds(3, 10))))
-    return output
-
-
-def told(network, ids):
-    """What a network says about ids ``(N, S)``, as the training loop asks it."""
-    lengths = torch.full((len(ids),), ids.shape[1])
-    empty = torch.zeros(len(ids), 0, dtype=torch.int64)
-    with torch.no_grad():
-        features = network.features(torch.from_numpy(ids).float())
-        return network(features, network.frame_lens(lengths), empty, empty.sum(1)).numpy()
+    return export_small(source, tmp_path_factory.mktemp("bundles") / "bundle", SCHEME)
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 3, 17, 90])
