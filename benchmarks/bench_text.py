@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
+import task_sweeps
 from exit_codes import with_exit_code
-from task_scores import SCORED, cpu_name, recognised, save, score_runs, write_rows
+from task_scores import cpu_name, save, score_bundle, score_runs
+from task_sweeps import Method, mixed, sweep_step
 
 from kdcompress.errors import DataNotFoundError
 from kdcompress.files import write_text
@@ -51,19 +52,13 @@ WARM_UP = 10
 FIELDS = ("image_filepath", "text", "width", "height", "receipt")
 
 
-def _mixed(share: float, **loss: object) -> list[dict[str, object]]:
-    """``(1 - share) * CTC + share * loss``."""
-    return [{"kind": "ctc", "weight": round(1 - share, 3)}, {**loss, "weight": share}]
-
-
-METHODS: dict[str, tuple[tuple[str, ...], str, list[dict[str, object]]]] = {
-    BASELINE: ((), "single", [{"kind": "ctc"}]),
-    "conventional": (("conventional",), "single", _mixed(0.9, kind="frame_kl")),
-    "oracle": (("oracle",), "single", _mixed(0.9, kind="frame_kl")),
-    "hybrid": (("oracle", "conventional"), "hybrid", _mixed(0.9, kind="frame_kl")),
-    "essence, k = 2": (("conventional",), "single", _mixed(0.9, kind="essence", top_k=2)),
+METHODS = {
+    BASELINE: Method(),
+    "conventional": Method(("conventional",), losses=mixed(0.9, kind="frame_kl")),
+    "oracle": Method(("oracle",), losses=mixed(0.9, kind="frame_kl")),
+    "hybrid": Method(("oracle", "conventional"), "hybrid", mixed(0.9, kind="frame_kl")),
+    "essence, k = 2": Method(("conventional",), losses=mixed(0.9, kind="essence", top_k=2)),
 }
-"""Teachers, how they are combined, and losses."""
 
 
 @with_exit_code
@@ -148,38 +143,25 @@ def teachers(args: argparse.Namespace, mixed: Path) -> list[Step]:
 
 def student(args: argparse.Namespace, number: int, seed: int) -> Path:
     """Folder of a student."""
-    folder: Path = args.output / "students" / f"{number}-seed{seed}"
-    return folder
+    return task_sweeps.student(args.output, number, seed)
 
 
-def sweep(args: argparse.Namespace, mixed: Path, seed: int) -> Step:
+def sweep(args: argparse.Namespace, mixed_lines: Path, seed: int) -> Step:
     """All methods side by side, on the same batches."""
-    variants = {}
-    for number, (method, (taught_by, combine, losses)) in enumerate(METHODS.items()):
-        if method not in args.methods:
-            continue
-        settings = [*common(args, mixed), f"train.steps={args.updates}", f"seed={seed}", f"losses={json.dumps(losses)}"]
-        if taught_by:
-            paths = [str(args.output / name) for name in taught_by]
-            settings.append(f"distill={json.dumps({'teachers': paths, 'combine': {'kind': combine}})}")
-        variants[student(args, number, seed).name] = settings
-    file = args.output / "sweeps" / f"seed{seed}.yaml"
-    write_text(file, yaml.safe_dump({"recipe": "lines-labels", "variants": variants}))
-    return Step(f"seed {seed}", ("sweep", str(file), "-o", str(args.output / "students")))
+    settings = [*common(args, mixed_lines), f"train.steps={args.updates}"]
+    return sweep_step(args.output, "lines-labels", METHODS, args.methods, settings, seed)
 
 
-def references(args: argparse.Namespace, mixed: Path) -> list[Step]:
+def references(args: argparse.Namespace, mixed_lines: Path) -> list[Step]:
     """CRNN from labels, of about the students' size."""
+    return by_seed(args, "lines-crnn", crnn(args), [*common(args, mixed_lines), f"train.steps={args.updates}"])
+
+
+def by_seed(args: argparse.Namespace, recipe: str, runs: Sequence[Path], settings: Sequence[str]) -> list[Step]:
+    """Train a recipe once a seed."""
     return [
-        training_step(
-            "train",
-            "lines-crnn",
-            run,
-            [*common(args, mixed), f"train.steps={args.updates}", f"seed={seed}"],
-            after=(),
-            name=run.name,
-        )
-        for seed, run in zip(args.seeds, crnn(args), strict=True)
+        training_step("train", recipe, run, [*settings, f"seed={seed}"], after=(), name=run.name)
+        for seed, run in zip(args.seeds, runs, strict=True)
     ]
 
 
@@ -216,8 +198,7 @@ def bundles(args: argparse.Namespace) -> None:
         for model in opened.metadata.models:
             folder = args.output / "recognised" / f"{run.name}-{model.precision}"
             recognizer = Recognizer.from_dir(bundle, precision=model.precision)
-            if not (folder / SCORED).is_file():
-                write_rows(folder / SCORED, recognised(recognizer, args.lines / "test.jsonl", "receipt"))
+            score_bundle(recognizer, folder, args.lines / "test.jsonl", "receipt")
             runs[f"{method}, {model.precision}"] = [folder]
             sizes.append(f"{method}, {model.precision}: {len(opened.read(model.file)) / 1e6:.2f} MB")
     note = f"Bundles of the students of seed {args.seeds[0]}. Files: {'; '.join(sizes)}."
@@ -252,16 +233,9 @@ def rendered(args: argparse.Namespace) -> None:
     plans = {"then": (args.updates, [path_setting("init_encoder", first)]), "long": (2 * args.updates, [])}
     folders = {name: [args.output / "students" / f"{name}-seed{seed}" for seed in args.seeds] for name in plans}
     steps = [
-        training_step(
-            "train",
-            "lines-labels",
-            run,
-            [*real, f"train.steps={updates}", f"seed={seed}", *own],
-            after=(),
-            name=run.name,
-        )
+        step
         for name, (updates, own) in plans.items()
-        for seed, run in zip(args.seeds, folders[name], strict=True)
+        for step in by_seed(args, "lines-labels", folders[name], [*real, f"train.steps={updates}", *own])
     ]
     run_steps(steps, args.output / "logs", args.workers)
     runs = {

@@ -27,11 +27,12 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import task_sweeps
 import torch
-import yaml
 from exit_codes import with_exit_code
 from marian import open_marian, translate
-from task_scores import SCORED, cpu_name, recognised, save, score_runs, write_rows
+from task_scores import SCORED, cpu_name, save, score_bundle, score_runs, write_rows
+from task_sweeps import Method, mixed, sweep_step
 
 from kdcompress.errors import DataNotFoundError
 from kdcompress.files import write_text
@@ -48,17 +49,16 @@ WARM_UP = 10
 SEQUENCES = "sequences"
 """Store of the autoregressive teacher's sentences."""
 
-HALF_POSTERIORS: list[dict[str, object]] = [{"kind": "ctc", "weight": 0.5}, {"kind": "frame_kl", "weight": 0.5}]
-
-METHODS: dict[str, tuple[tuple[str, ...], str, list[dict[str, object]]]] = {
-    BASELINE: ((), "single", [{"kind": "ctc"}]),
-    "sentences of the autoregressive teacher": ((SEQUENCES,), "single", [{"kind": "nbest", "size": 1}]),
-    "hybrid": (("oracle-hidden-labels", "conventional-labels"), "hybrid", HALF_POSTERIORS),
-    "conventional": (("conventional-labels",), "single", HALF_POSTERIORS),
-    "oracle": (("oracle-labels",), "single", HALF_POSTERIORS),
-    "oracle, half of its labels hidden": (("oracle-hidden-labels",), "single", HALF_POSTERIORS),
+HALF = mixed(0.5, kind="frame_kl")
+METHODS = {
+    BASELINE: Method(),
+    "sentences of the autoregressive teacher": Method((SEQUENCES,), losses=({"kind": "nbest", "size": 1},)),
+    "hybrid": Method(("oracle-hidden-labels", "conventional-labels"), "hybrid", HALF),
+    "conventional": Method(("conventional-labels",), losses=HALF),
+    "oracle": Method(("oracle-labels",), losses=HALF),
+    "oracle, half of its labels hidden": Method(("oracle-hidden-labels",), losses=HALF),
 }
-"""Stores of labels, how they are combined, and losses. Sentences are not distorted, so a teacher that answers once
+"""Teachers are stores. Sentences are not distorted, so a teacher that answers once
 answers for all epochs."""
 
 
@@ -123,7 +123,7 @@ def teachers(args: argparse.Namespace) -> list[Step]:
 
 def asked(args: argparse.Namespace) -> set[str]:
     """Stores that the methods learn from."""
-    return {name for method in args.methods for name in METHODS[method][0]}
+    return {name for method in args.methods for name in METHODS[method].teachers}
 
 
 def stores(args: argparse.Namespace) -> list[Step]:
@@ -146,24 +146,13 @@ def stores(args: argparse.Namespace) -> list[Step]:
 
 def student(args: argparse.Namespace, number: int, seed: int) -> Path:
     """Folder of a student."""
-    folder: Path = args.output / "students" / f"{number}-seed{seed}"
-    return folder
+    return task_sweeps.student(args.output, number, seed)
 
 
 def sweep(args: argparse.Namespace, seed: int) -> Step:
     """All methods side by side, on the same batches."""
-    variants = {}
-    for number, (method, (taught_by, combine, losses)) in enumerate(METHODS.items()):
-        if method not in args.methods:
-            continue
-        settings = [*common(args), f"train.steps={args.updates}", f"seed={seed}", f"losses={json.dumps(losses)}"]
-        if taught_by:
-            paths = [str(args.output / name) for name in taught_by]
-            settings.append(f"distill={json.dumps({'teachers': paths, 'combine': {'kind': combine}})}")
-        variants[student(args, number, seed).name] = settings
-    file = args.output / "sweeps" / f"seed{seed}.yaml"
-    write_text(file, yaml.safe_dump({"recipe": "pairs-labels", "variants": variants}))
-    return Step(f"seed {seed}", ("sweep", str(file), "-o", str(args.output / "students")))
+    settings = [*common(args), f"train.steps={args.updates}"]
+    return sweep_step(args.output, "pairs-labels", METHODS, args.methods, settings, seed)
 
 
 def students(args: argparse.Namespace) -> None:
@@ -232,8 +221,7 @@ def beam(args: argparse.Namespace) -> None:
     run_steps(steps, args.output / "logs", args.workers)
     scored = {name: [folder / "scored" / bundle.name for bundle in bundles] for name, bundles in runs.items()}
     for bundle, rows in ((b, r) for name in runs for b, r in zip(runs[name], scored[name], strict=True)):
-        if not (rows / SCORED).is_file():
-            write_rows(rows / SCORED, recognised(Recognizer.from_dir(bundle), args.pairs / "test.jsonl"))
+        score_bundle(Recognizer.from_dir(bundle), rows, args.pairs / "test.jsonl")
     note = (
         f"Students of the autoregressive teacher's sentences as float32 bundles, {len(args.seeds)} seeds, 500 test "
         "sentences. Weights and width of the beam were found on dev, by word errors."

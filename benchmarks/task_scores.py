@@ -73,11 +73,13 @@ def _score(folder: Path, test: Path, group: str | None) -> None:
     write_rows(folder / SCORED, rows)
 
 
-def recognised(recognizer: Recognizer, test: Path, group: str | None = None) -> list[dict[str, Any]]:
-    """Rows of a bundle, one input at a time, as it decodes by itself."""
+def score_bundle(recognizer: Recognizer, folder: Path, test: Path, group: str | None = None) -> None:
+    """Keep the rows of a bundle in ``folder``, one input at a time, as it decodes by itself; once."""
     from kdcompress_runtime.manifest import read_manifest
 
-    return [
+    if (folder / SCORED).is_file():
+        return
+    rows = [
         {
             "id": entry.id,
             "group": entry.extra.get(group) if group else None,
@@ -86,6 +88,7 @@ def recognised(recognizer: Recognizer, test: Path, group: str | None = None) -> 
         }
         for entry in read_manifest(test)
     ]
+    write_rows(folder / SCORED, rows)
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
